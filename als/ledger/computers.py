@@ -1,0 +1,143 @@
+"""Who a computer is (R10): known by its addresses, never by its machine_id alone.
+
+An address belongs to one computer. Beside its owner the front address of a computer keeps a fingerprint of its latest
+request, so that the usual renewal, in which nothing is new, needs no look at the computer's record.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from als.ledger.journal import Journal
+from als.ledger.tally import Tally
+from als.protocol import MACS_MAX
+from als.records import Computer, Event, computer_key
+from als.store.transaction import Table, Transaction
+
+OWNER = struct.Struct(">QI")  # computer, fingerprint (0: none)
+_NO_FINGERPRINT = 0
+_SERVER_SHIFT = 48  # the upper 16 bits of a computer's number are the server that met it first
+
+
+class Found(NamedTuple):
+    """What a request's addresses say: the computer (None: a new one), and whether another known one turned up."""
+
+    number: int | None
+    conflict: int | None
+    owners: dict[bytes, int]
+
+
+def fingerprint(computer: Mapping[str, Any]) -> int:
+    """Sum up a request's `computer`; equal sums mean that nothing is new. Only displays rely on it."""
+    text = f"{computer['host']}\0{computer['address']}\0{computer.get('machine_id')}\0{computer.get('kind')}"
+    return crc32(b"".join(computer["macs"]), crc32(text.encode("utf-8", "surrogatepass"))) or 1
+
+
+def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
+    """Find whose request this is. Changes nothing."""
+    owners: dict[bytes, int] = {}
+    for mac in computer["macs"]:
+        raw = tx.get(Table.ADDRESSES, mac)
+        if raw is not None:
+            owners[mac] = OWNER.unpack(raw)[0]
+    number = owners.get(computer["macs"][0])
+    machine_id = computer.get("machine_id")
+    for owner in owners.values():
+        if number is not None:
+            break
+        other = read(tx, owner).machine_id
+        if not (machine_id and other and machine_id != other):
+            number = owner
+    conflict = None
+    if number is not None:
+        conflict = next((owner for owner in owners.values() if owner != number), None)
+    return Found(number, conflict, owners)
+
+
+def owner_of(tx: Transaction, mac: bytes) -> int | None:
+    """Give the computer that owns an address."""
+    raw = tx.get(Table.ADDRESSES, mac)
+    return int(OWNER.unpack(raw)[0]) if raw is not None else None
+
+
+def read(tx: Transaction, number: int) -> Computer:
+    """Read a known computer."""
+    raw = tx.get(Table.COMPUTERS, computer_key(number))
+    assert raw is not None, "every owner of an address is a computer"
+    return Computer.unpack(raw)
+
+
+def remember(
+    tx: Transaction, journal: Journal, found: Found, request: Mapping[str, Any], now: int, server: int
+) -> tuple[int, Computer]:
+    """Enter a new computer, or learn what is new of a known one; give its number and record."""
+    number = found.number
+    if number is None:
+        number = _next_number(tx, server)
+        Tally.of(tx, server).store().computers += 1
+        old = None
+    else:
+        old = read(tx, number)
+    own_macs = [mac for mac in dict.fromkeys(request["macs"]) if found.owners.get(mac, number) == number]
+    old_macs = old.macs if old is not None else []
+    macs = own_macs + [mac for mac in old_macs if mac not in own_macs]
+    new = Computer(
+        macs[:MACS_MAX],
+        request["host"],
+        request["address"],
+        request.get("machine_id") or (old.machine_id if old else None),
+        request.get("kind") or (old.kind if old else None),
+        old.left_at if old else 0,
+    )
+    _own_addresses(tx, number, old_macs, macs, fingerprint(request))
+    if new != old:
+        tx.put(Table.COMPUTERS, computer_key(number), new.pack())
+    if found.conflict is not None:
+        _tell_conflict(tx, journal, found.conflict, new, now)
+    return number, new
+
+
+def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[bytes], mark: int) -> None:
+    """Write who owns which address: the front one with the fingerprint, the longest unseen forgotten."""
+    for mac in new[MACS_MAX:]:
+        tx.delete(Table.ADDRESSES, mac)
+    known = set(old)
+    for mac in new[1:MACS_MAX]:
+        if mac not in known or mac == old[0]:
+            tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
+    tx.put(Table.ADDRESSES, new[0], OWNER.pack(number, mark))
+
+
+def _tell_conflict(tx: Transaction, journal: Journal, other: int, computer: Computer, now: int) -> None:
+    theirs = read(tx, other)
+    journal.write(
+        Event(
+            now,
+            "computers_conflict",
+            mac=computer.macs[0],
+            host=computer.host,
+            detail={"other_mac": theirs.macs[0].hex(":"), "other_host": theirs.host},
+        )
+    )
+
+
+def _next_number(tx: Transaction, server: int) -> int:
+    """One more than the highest of this server."""
+    number: int | None = tx.memo.get("next_computer")
+    if number is None:
+        start = server << _SERVER_SHIFT
+        stop = (server + 1) << _SERVER_SHIFT
+        last = tx.scan(Table.COMPUTERS, computer_key(start), computer_key(stop), limit=1, reverse=True)
+        number = int.from_bytes(last[0][0], "big") + 1 if last else start + 1
+    tx.memo["next_computer"] = number + 1
+    return number
+
+
+def forget(tx: Transaction, tally: Tally, number: int, computer: Computer) -> None:
+    """Remove a computer and its addresses."""
+    for mac in computer.macs:
+        tx.delete(Table.ADDRESSES, mac)
+    tx.delete(Table.COMPUTERS, computer_key(number))
+    tx.memo.pop("next_computer", None)
+    tally.store().computers -= 1

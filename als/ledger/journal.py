@@ -1,0 +1,93 @@
+"""The log (R14): a change of state writes its event in the same transaction; repeated denials are merged by the hour.
+
+Event numbers are microseconds since 1970 << 10 | server number, so that servers of a cluster share no counter.
+"""
+
+from als.ledger.tally import HOUR_S, Tally
+from als.records import Event, event_key, hour_key, pack_value, product_key, unpack_value
+from als.store.transaction import Table, Transaction
+
+SERVER_BITS = 10
+_STEP = 1 << SERVER_BITS
+DENIALS_DISTINCT_MAX = 1_000  # an hour and product: what a person could still read; the rest is summed
+REASONS = ("no_free_license", "license_expired", "too_many")  # stored by position: append, never reorder
+_SUMMED = 255
+_DISTINCT = 254
+
+
+class Journal:
+    """Writes events of one transaction; numbers grow even when the clock stands or is set back."""
+
+    def __init__(self, tx: Transaction, server: int) -> None:
+        self._tx = tx
+        self._server = server
+        self._tally = Tally.of(tx, server)
+        newest = tx.scan(Table.EVENTS, limit=1, reverse=True)
+        self._last = int.from_bytes(newest[0][0], "big") if newest else 0
+
+    @classmethod
+    def of(cls, tx: Transaction, server: int = 0) -> "Journal":
+        """Give the journal of this transaction."""
+        journal: Journal | None = tx.memo.get("journal")
+        if journal is None:
+            journal = tx.memo["journal"] = cls(tx, server)
+        return journal
+
+    def write(self, event: Event) -> None:
+        """Append one event."""
+        number = (event.time * 1_000_000) << SERVER_BITS | self._server
+        if number <= self._last:
+            number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
+        self._last = number
+        self._tx.put(Table.EVENTS, event_key(number), event.pack())
+        self._tally.store().events += 1
+
+    def deny(self, event: Event, reason: str) -> None:
+        """Write a first denial at once, count a repeat within the hour; `event` tells the computer."""
+        assert event.mac is not None
+        head = hour_key(event.time // HOUR_S) + product_key(event.product)
+        key = head + bytes([REASONS.index(reason)]) + event.mac
+        known = self._tx.get(Table.DENIALS, key)
+        if known is not None:
+            count, *rest = unpack_value(known)
+            self._tx.put(Table.DENIALS, key, pack_value([count + 1, *rest]))
+            return
+        distinct_key = head + bytes([_DISTINCT])
+        distinct = self._count(distinct_key)
+        if distinct >= DENIALS_DISTINCT_MAX:
+            summed_key = head + bytes([_SUMMED])
+            self._tx.put(Table.DENIALS, summed_key, pack_value([self._count(summed_key) + 1]))
+            return
+        self._tx.put(Table.DENIALS, distinct_key, pack_value([distinct + 1]))
+        self._tx.put(Table.DENIALS, key, pack_value([0, event.host, event.component]))
+        self.write(event._replace(detail={"reason": reason}))
+
+    def _count(self, key: bytes) -> int:
+        raw = self._tx.get(Table.DENIALS, key)
+        return int(unpack_value(raw)[0]) if raw is not None else 0
+
+    def merge_denials(self, now: int, bound: int) -> int:
+        """Write the repeats of hours that are over, at most `bound` rows; give the number of rows worked off."""
+        rows = self._tx.scan(Table.DENIALS, b"", hour_key(now // HOUR_S), limit=bound)
+        for key, raw in rows:
+            count, *rest = unpack_value(raw)
+            product, reason = int.from_bytes(key[4:6], "big"), key[6]
+            if reason == _SUMMED:
+                self.write(Event(now, "denied", product, amount=count, detail={"reason": "summed"}))
+            elif reason != _DISTINCT and count:
+                host, component = rest
+                detail = {"reason": REASONS[reason]}
+                self.write(
+                    Event(
+                        now,
+                        "denied",
+                        product,
+                        mac=key[7:],
+                        host=host,
+                        component=component,
+                        amount=count,
+                        detail=detail,
+                    )
+                )
+            self._tx.delete(Table.DENIALS, key)
+        return len(rows)

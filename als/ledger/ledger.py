@@ -1,0 +1,141 @@
+"""The ledger: every operation over a transaction, with the time as an argument.
+
+It keeps nothing outside the transaction, so a batch that is applied again counts nothing twice, and a restart forgets
+nothing. Adding an operation is a function and a row of the table.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from als.catalog import Catalog
+from als.ledger import admins, leases, listings, mercy, quick, serials, sweep
+from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
+from als.ledger.journal import Journal
+from als.ledger.tally import Tally
+from als.protocol import OPERATIONS, Refusal, Request, Role
+from als.records import Admin, Event
+from als.store.transaction import Table, Transaction
+
+Answer = dict[str, Any] | Refusal
+StatusOf = Callable[[Transaction], dict[str, Any]]
+
+
+class Ledger:
+    """The rules R1 to R17 over any store.
+
+    `server_key` is the server's CURVE public key (locks of serials), `vendors` the vendors' keys by name, `server` this
+    server's number in a cluster. `catalog` and `vendors` may be replaced between transactions.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        server_id: str,
+        server_key: bytes,
+        vendors: Mapping[str, bytes],
+        settings: Rules | None = None,
+        name: str = "",
+        version: str = "",
+        server: int = 0,
+    ) -> None:
+        self.catalog = catalog
+        self.vendors = dict(vendors)
+        self.server_id = server_id
+        self.server_key = server_key
+        self.rules = settings or Rules()
+        self.name = name
+        self.version = version
+        self.server = server
+        self.status_of_server: StatusOf = lambda tx: {}
+        self._operations: dict[str, Callable[[Desk, Request], Answer]] = {
+            "hello": self._hello,
+            "acquire": leases.acquire,
+            "renew": leases.renew,
+            "release": leases.release,
+            "check": leases.check,
+            "status": self._status,
+            "licenses": listings.paged(listings.licenses),
+            "leases": listings.paged(listings.leases),
+            "import": self._import,
+            "revoke": leases.revoke,
+            "remove": serials.remove,
+            "events": listings.paged(listings.events),
+            "usage": listings.paged(listings.usage),
+            "admins": listings.paged(listings.admins),
+            "admin_add": admins.add,
+            "admin_remove": admins.remove,
+        }
+        assert self._operations.keys() == OPERATIONS.keys()
+        self._roles = {name: operation.role for name, operation in OPERATIONS.items()}
+
+    def apply(self, tx: Transaction, request: Request, sender: Sender, now: int) -> Answer:
+        """Apply one checked request; give the reply's own keys, or the refusal."""
+        operation = request["op"]
+        if operation == "renew" and self.rules.agents == AGENTS_OPEN:
+            renewed = quick.renew(tx, self.catalog, request, sender.key, now)
+            if renewed is not None:
+                return renewed
+        desk = Desk(tx, self.catalog, self.rules, sender, now, self.server)
+        needed = self._roles[operation]
+        if needed is not Role.AGENT and desk.role() < needed:
+            message = f"This needs the role {needed.text}; the key has the role {desk.role().text}."
+            return Refusal("not_authorized", message, {"role": needed.text})
+        return self._operations[operation](desk, request)
+
+    def sweep(self, tx: Transaction, now: int, bound: int) -> int:
+        """Do at most about `bound` things that are due; give their number, 0 when nothing is left."""
+        return sweep.sweep(tx, Journal.of(tx, self.server), Tally.of(tx, self.server), now, bound)
+
+    def add_outage(self, tx: Transaction, start: int, end: int) -> None:
+        """Store a time in which no server was there (R12), with its event."""
+        mercy.add_outage(tx, start, end)
+        self.log(tx, end, "outage", {"from": start, "to": end})
+
+    def log(self, tx: Transaction, now: int, kind: str, detail: dict[str, Any] | None = None) -> None:
+        """Write an event of the server itself."""
+        Journal.of(tx, self.server).write(Event(now, kind, detail=detail))
+
+    def add_admin(self, tx: Transaction, key: bytes, name: str, role: Role, now: int) -> bool:
+        """Enter an administrator from the server's own machine; False when the key was there with this role."""
+        raw = tx.get(Table.ADMINS, key)
+        if raw is not None and Admin.unpack(raw).role == role.text:
+            return False
+        tx.put(Table.ADMINS, key, Admin(name, role.text, now, "").pack())
+        detail = {"key": key.hex(), "name": name, "role": role.text}
+        self.log(tx, now, "admin_added" if raw is None else "admin_changed", detail)
+        return True
+
+    def has_admin(self, tx: Transaction) -> bool:
+        """Say whether anybody may administer this store."""
+        return bool(tx.scan(Table.ADMINS, limit=1))
+
+    def _hello(self, desk: Desk, request: Request) -> Answer:
+        return {
+            "server_id": self.server_id,
+            "name": self.name,
+            "version": self.version,
+            "your_role": desk.role().text,
+            "products": [
+                {
+                    "code": product.code,
+                    "name": product.name,
+                    "components": [
+                        {
+                            "code": component.code,
+                            "name": component.name,
+                            "licensed": component.licensed,
+                            "works_offline": component.works_offline,
+                        }
+                        for component in product.components.values()
+                    ],
+                }
+                for product in self.catalog.products
+            ],
+        }
+
+    def _status(self, desk: Desk, request: Request) -> Answer:
+        return {**self.status_of_server(desk.tx), "pools": listings.pools(desk), "counts": listings.counts(desk)}
+
+    def _import(self, desk: Desk, request: Request) -> Answer:
+        return serials.import_serials(desk, request, serials.Trust(self.server_key, self.vendors))

@@ -1,0 +1,38 @@
+"""Outage mercy (R12): time in which no server was running does not count against a lease."""
+
+from als.records import Lease, Outage, pack_value, unpack_value
+from als.store.transaction import Table, Transaction
+
+OUTAGES_MAX = 1_000  # with one restart a day, more than the longest retention
+_KEY = b"outages"
+
+
+def outages(tx: Transaction) -> list[Outage]:
+    """The stored outages, the oldest first."""
+    found: list[Outage] | None = tx.memo.get("outages")
+    if found is None:
+        raw = tx.get(Table.META, _KEY)
+        found = [Outage(*item) for item in unpack_value(raw)] if raw is not None else []
+        tx.memo["outages"] = found
+    return found
+
+
+def add_outage(tx: Transaction, start: int, end: int) -> None:
+    """Store an outage; the oldest goes when there are too many."""
+    kept = [*outages(tx), Outage(start, end)][-OUTAGES_MAX:]
+    tx.put(Table.META, _KEY, pack_value(kept))
+    tx.memo["outages"] = kept
+
+
+def deadline(tx: Transaction, lease: Lease) -> int | None:
+    """The second from which an active lease is lapsed; None when it never lapses."""
+    if not lease.period_s:
+        return None
+    end = lease.renewed_at + lease.period_s
+    for outage in outages(tx):
+        if outage.start >= end:
+            break  # it began after the lapse, which nothing revives
+        missed = outage.end - max(outage.start, lease.renewed_at)
+        if missed > 0:
+            end += min(missed, lease.period_s)
+    return end

@@ -1,0 +1,110 @@
+"""Seats: which serial gives the next one, and the books of how many are used (R2, R6).
+
+The pool table holds the valid serials with a free seat in the order of R2, so finding one is one seek for any number
+of serials. Every change of a pool's numbers happens here, and each brings the hour's history up to date.
+"""
+
+from typing import NamedTuple
+
+from als.ledger.tally import Tally
+from als.records import SerialState, end_key, pool_expires_at, pool_key, product_key
+from als.store.transaction import Table, Transaction, prefix_stop
+
+
+class Free(NamedTuple):
+    """A serial with a free seat. `expires_at` 0: never."""
+
+    number: int
+    expires_at: int
+
+
+def find_free(tx: Transaction, product: int, now: int) -> Free | None:
+    """Give the serial that R2 takes next, None when no valid serial has a free seat. Changes nothing."""
+    prefix = product_key(product)
+    rows = tx.scan(Table.POOL, prefix, prefix_stop(prefix), limit=1)
+    if not rows:
+        return None
+    expires_at, number = pool_expires_at(rows[0][0])
+    if expires_at and expires_at <= now:
+        return None  # the first has the latest end: all others have ended too
+    return Free(number, expires_at)
+
+
+def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
+    """Count one more seat used on a serial that `find_free` gave in this transaction."""
+    tally.open_hour(product, now)
+    seats = tally.seats(free.number)
+    assert seats is not None and seats.state is SerialState.VALID and seats.used < seats.total
+    seats.used += 1
+    tally.pool(product).used += 1
+    if seats.used == seats.total:
+        tx.delete(Table.POOL, pool_key(product, free.expires_at, free.number))
+    tally.note_used(product, now)
+
+
+def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:
+    """Count one seat less used on a serial."""
+    tally.open_hour(product, now)
+    seats = tally.seats(number)
+    assert seats is not None and seats.used > 0
+    seats.used -= 1
+    if seats.state is SerialState.VALID:
+        tally.pool(product).used -= 1
+        if seats.used == seats.total - 1:
+            tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
+    elif seats.state is SerialState.ENDED:
+        tally.pool(product).on_ended -= 1
+    tally.note_used(product, now)
+
+
+def open_serial(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:
+    """Let a serial count: it enters its pool with the seats that are free."""
+    tally.open_hour(product, now)
+    seats = tally.seats(number)
+    assert seats is not None
+    pool = tally.pool(product)
+    if seats.state is SerialState.ENDED:
+        pool.on_ended -= seats.used
+        pool.ended -= 1
+    seats.state = SerialState.VALID
+    pool.total += seats.total
+    pool.used += seats.used
+    if seats.used < seats.total:
+        tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
+    if expires_at:
+        tx.put(Table.ENDS, end_key(product, expires_at, number), seats.total.to_bytes(4, "big"))
+    tally.note_used(product, now)
+
+
+def close_serial(
+    tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, state: SerialState, now: int
+) -> None:
+    """Let a serial count no longer: it has ended (its leases wait for a move) or is removed."""
+    tally.open_hour(product, now)
+    seats = tally.seats(number)
+    assert seats is not None and seats.state in (SerialState.VALID, SerialState.ENDED)
+    pool = tally.pool(product)
+    if seats.state is SerialState.VALID:
+        pool.total -= seats.total
+        pool.used -= seats.used
+        tx.delete(Table.POOL, pool_key(product, expires_at, number))
+        if expires_at:
+            tx.delete(Table.ENDS, end_key(product, expires_at, number))
+        if state is SerialState.ENDED:
+            pool.on_ended += seats.used
+            pool.ended += 1
+    else:
+        pool.on_ended -= seats.used
+        pool.ended -= 1
+    seats.state = state
+    tally.note_used(product, now)
+
+
+def end_serials(tx: Transaction, tally: Tally, product: int, now: int, bound: int) -> int:
+    """Close the serials whose last second is over, at most `bound`; give their number."""
+    rows = tx.scan(Table.ENDS, end_key(product, 0, 0), end_key(product, now + 1, 0), limit=bound)
+    for key, _ in rows:
+        expires_at = int.from_bytes(key[2:6], "big")
+        number = int.from_bytes(key[6:10], "big")
+        close_serial(tx, tally, product, number, expires_at, SerialState.ENDED, now)
+    return len(rows)

@@ -1,0 +1,86 @@
+"""The data folder: where keys, store, settings, catalog and vendors lie, and who may use it.
+
+Made at first start with everything in it readable by its owner alone.
+"""
+
+from pathlib import Path
+
+import filelock
+
+from als import catalog, keyfile, vendorkeys
+from als.catalog import Catalog
+from als.server import settings
+
+FOLDER_MODE = 0o700
+SERVER = "server"
+ADMIN = "admin"
+
+
+class DataDirError(Exception):
+    """The data folder cannot be used; the message is one line for the administrator."""
+
+
+class DataDir:
+    """The folder's parts by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = path / "store"
+        self.catalog = path / "catalog.d"
+        self.vendors = path / "vendors"
+        self.settings = path / settings.FILE
+        self.accept_clock = path / "accept-clock"
+        self._lock = filelock.FileLock(path / "server.lock", timeout=0)
+
+    def make(self) -> None:
+        """Make what is missing. Raises DataDirError."""
+        try:
+            for folder in (self.path, self.catalog, self.vendors):
+                folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        except OSError as error:
+            raise DataDirError(f"the data folder {self.path} cannot be made: {error.strerror or error}") from None
+
+    def lock(self) -> None:
+        """Hold the folder until the process ends. Raises DataDirError when another als-server has it."""
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise DataDirError(f"another als-server is using the data folder {self.path}; stop it first") from None
+        except OSError as error:
+            raise DataDirError(f"the data folder {self.path} cannot be written: {error.strerror or error}") from None
+
+    def unlock(self) -> None:
+        """Let others use the folder."""
+        self._lock.release()
+
+    def server_keys(self) -> keyfile.KeyPair:
+        """The server's key pair, made at first start. Raises DataDirError."""
+        return self._keys(SERVER)
+
+    def admin_keys(self) -> keyfile.KeyPair:
+        """The first administrator's key pair, made at first start. Raises DataDirError."""
+        return self._keys(ADMIN)
+
+    def _keys(self, name: str) -> keyfile.KeyPair:
+        try:
+            return keyfile.read_or_make(self.path, name)
+        except (keyfile.KeyFileError, OSError) as error:
+            raise DataDirError(str(error)) from None
+
+    def read_catalog(self, with_builtin: bool) -> Catalog:
+        """Read the built-in products and `catalog.d`. Raises CatalogError."""
+        found = catalog.load(self.catalog, with_builtin)
+        known = self.read_vendors()
+        for product in found.products:
+            if product.vendor is not None and product.vendor not in known:
+                raise catalog.CatalogError(
+                    f"{self.catalog}: products.{product.code}.vendor: there is no {self.vendors / product.vendor}.pub"
+                )
+        return found
+
+    def read_vendors(self) -> dict[str, bytes]:
+        """Read the vendors' public keys by name. Raises CatalogError."""
+        try:
+            return vendorkeys.read_folder(self.vendors)
+        except vendorkeys.VendorKeyError as error:
+            raise catalog.CatalogError(str(error)) from None

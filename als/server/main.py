@@ -1,0 +1,181 @@
+"""`als-server`: the command line of the server's own machine. Parses, calls, and turns failures into exit codes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from als import __version__, folders
+from als.catalog import CatalogError
+from als.clock import SystemClock
+from als.protocol import PORT
+from als.server import run as server
+from als.server import settings as settings_file
+from als.server import vendors
+from als.server.datadir import DataDir, DataDirError
+from als.server.settings import Settings, SettingsError
+from als.vendorkeys import VendorKeyError
+
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_CANNOT_START = 5
+EXIT_COMMIT_FAILED = 6
+
+app = typer.Typer(
+    name="als-server",
+    help="The license server: counts the licenses of a local network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar=folders.DATA_DIR_VARIABLE,
+        help="Folder of keys, store, settings, catalog and vendors.",
+        show_default="the platform's data folder",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="ALS_CONFIG", help="Settings file.", show_default="als.toml in the data folder"),
+]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say in one line what is wrong, and end."""
+    print(f"als-server: {message}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(code)
+
+
+def _say(message: str) -> None:
+    print(message)  # noqa: T201
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _say(f"als-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    data_dir: DataDirOption = None,
+    bind: Annotated[
+        str, typer.Option(envvar="ALS_BIND", help="Address to serve on.", show_default="every address")
+    ] = "",
+    port: Annotated[int, typer.Option(envvar="ALS_PORT", min=0, max=65535, help="TCP port; 0 takes a free one.")] = PORT,
+    discovery_port: Annotated[
+        int, typer.Option(envvar="ALS_DISCOVERY_PORT", min=0, max=65535, help="UDP port that hears broadcasts; 0 is off.")
+    ] = PORT,
+    name: Annotated[
+        str, typer.Option(envvar="ALS_NAME", help="Name that discovery shows.", show_default="the machine's name")
+    ] = settings_file.default_name(),
+    config: ConfigOption = None,
+    log_level: Annotated[
+        str, typer.Option(envvar="ALS_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = settings_file.LOG_LEVEL_DEFAULT,
+) -> None:
+    """Serve until SIGTERM or ctrl-C. Prints one line "ready: NAME on ADDRESS:PORT" when it does."""
+    flags = {
+        "bind": bind,
+        "port": port,
+        "discovery_port": discovery_port,
+        "name": name,
+        "log_level": log_level,
+    }
+    chosen = {key: value for key, value in flags.items() if _was_given(context, key)}
+    try:
+        settings = load_settings(data_dir, config, chosen)
+    except SettingsError as error:
+        fail(str(error), EXIT_CANNOT_START)
+    server.set_up_log(settings.log_level)
+    try:
+        server.run(settings, SystemClock())
+    except server.StartError as error:
+        fail(str(error), EXIT_CANNOT_START)
+    except server.CommitError as error:
+        fail(f"stopped, because {error}", EXIT_COMMIT_FAILED)
+
+
+def _was_given(context: typer.Context, key: str) -> bool:
+    """Say whether a flag or its environment variable was set, so that it wins over the settings file."""
+    source = context.get_parameter_source(key)
+    return source is not None and source.name != "DEFAULT"
+
+
+def load_settings(data_dir: Path | None, config: Path | None, chosen: dict[str, Any]) -> Settings:
+    """Put flags, environment and settings file together. Raises SettingsError."""
+    folder = data_dir or folders.server_dir()
+    path = config or folder / settings_file.FILE
+    values = settings_file.read_file(path, required=config is not None)
+    try:
+        settings_file.check(Settings(data_dir=folder, **values))
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    settings = Settings(data_dir=folder, **{**values, **chosen})
+    settings_file.check(settings)
+    return settings
+
+
+@app.command()
+def check_config(data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """Check settings, catalog and vendors' keys; name file, line and key of what is wrong."""
+    data = DataDir(data_dir or folders.server_dir())
+    try:
+        settings = load_settings(data_dir, config, {})
+        catalog, vendor_keys = data.read_catalog(settings.builtin_products), data.read_vendors()
+    except (SettingsError, CatalogError) as error:
+        fail(str(error), EXIT_REFUSED)
+    _say(f"{data.path}: the configuration is good")
+    for product in catalog.products:
+        components = ", ".join(product.components)
+        _say(f"  product {product.number} {product.code} ({product.name}): {components}")
+    for vendor in vendor_keys:
+        _say(f"  vendor {vendor}")
+    if not vendor_keys:
+        _say("  no vendor yet; als-server add-vendor NAME.pub lets a vendor's serials in")
+
+
+@app.command()
+def add_vendor(
+    file: Annotated[Path, typer.Argument(help="NAME.pub, or NAME.toml: a catalog file beside its NAME.pub.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Let a vendor's serials in: copies its public key, and a catalog file of the same name beside it, if there is one.
+
+    A running server reads them at the next import.
+    """
+    data = DataDir(data_dir or folders.server_dir())
+    try:
+        settings = load_settings(data_dir, None, {})
+        data.make()
+        added = vendors.add(file, data, settings.builtin_products)
+    except (SettingsError, DataDirError, VendorKeyError, CatalogError) as error:
+        fail(str(error), EXIT_REFUSED)
+    except OSError as error:
+        fail(f"{error.filename or data.path}: {error.strerror or error}", EXIT_REFUSED)
+    for path in added:
+        _say(f"added {path}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Puts a server together: data folder, store, ledger, sockets, loop; and takes it apart again.
+
+Everything that can keep a server from starting becomes one StartError with one line for the administrator.
+"""
+
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import zmq
+
+from als import __version__, beacon
+from als.catalog import CatalogError
+from als.clock import Clock
+from als.keyfile import KeyPair
+from als.ledger import Ledger, Rules
+from als.protocol import Role
+from als.server import access, answering
+from als.server.answering import Answering
+from als.server.core import Core, read_server_id
+from als.server.datadir import DataDir, DataDirError
+from als.server.loop import Loop, Sockets
+from als.server.settings import Settings
+from als.store.lmdb import LmdbStore
+from als.store.transaction import StoreError
+
+LOCAL_ADMIN_NAME = "local administrator"
+
+log = logging.getLogger("als")
+
+
+class StartError(Exception):
+    """The server cannot start; one line that says why and what to do."""
+
+
+class CommitError(Exception):
+    """The server had to stop because the store failed; nothing was promised that is not on disk."""
+
+
+def run(settings: Settings, clock: Clock) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError, CommitError."""
+    data = DataDir(settings.data_dir)
+    _raise_file_limit()
+    access.seed_routing_ids()
+    with contextlib.ExitStack() as stack:
+        try:
+            data.make()
+            data.lock()
+            stack.callback(data.unlock)
+            keys = data.server_keys()
+            store = LmdbStore(data.store)
+            stack.callback(store.close)
+            ledger = _open_ledger(settings, data, keys, store, clock)
+            sockets = stack.enter_context(_open_sockets(settings, keys))
+            answer = beacon.Answer(ledger.server_id, settings.name, __version__, sockets.port, keys.public)
+            core = Core(store, ledger, clock.read(), lambda: reload_catalog(settings, data, ledger))
+        except (DataDirError, StoreError, CatalogError) as error:
+            raise StartError(str(error)) from None
+        wake = stack.enter_context(_woken_by_signals())
+        loop = Loop(core, sockets, Answering(answer), clock, wake)
+        loop.every_second = lambda: _look_for_orders(data, core)
+        print(f"ready: {settings.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
+        try:
+            loop.run()
+            core.stop(clock.read())
+        except StoreError as error:
+            raise CommitError(str(error)) from None
+    log.info("stopped")
+
+
+def _open_ledger(settings: Settings, data: DataDir, keys: KeyPair, store: LmdbStore, clock: Clock) -> Ledger:
+    """Bring the store up to date and enter the local administrator. Raises StoreError, CatalogError, DataDirError."""
+    catalog, vendors = data.read_catalog(settings.builtin_products), data.read_vendors()
+    first_start = not (data.path / "admin.key_secret").exists()
+    admin = data.admin_keys()
+    tx = store.begin()
+    try:
+        server_id = read_server_id(tx, lambda: secrets.token_hex(16))
+        ledger = Ledger(
+            catalog,
+            server_id=server_id,
+            server_key=keys.public,
+            vendors=vendors,
+            settings=Rules(settings.agents, settings.new_seats_per_address_h),
+            name=settings.name,
+            version=__version__,
+        )
+        if first_start or not ledger.has_admin(tx):
+            ledger.add_admin(tx, admin.public, LOCAL_ADMIN_NAME, Role.ADMIN, int(clock.read().wall_s))
+    except BaseException:
+        tx.abort()
+        raise
+    store.submit(tx)
+    return ledger
+
+
+def reload_catalog(settings: Settings, data: DataDir, ledger: Ledger) -> None:
+    """Read catalog and vendors again before an import; a broken one is logged, and the one in force stays."""
+    try:
+        ledger.catalog, ledger.vendors = data.read_catalog(settings.builtin_products), data.read_vendors()
+    except CatalogError as error:
+        log.error("the catalog was not read again: %s", error)
+
+
+@contextlib.contextmanager
+def _open_sockets(settings: Settings, keys: KeyPair) -> Iterator[Sockets]:
+    """Bind everything. A discovery port that is taken is a warning; a TCP port that is taken is a StartError."""
+    try:
+        sockets = Sockets(keys, settings.bind, settings.port)
+    except zmq.ZMQError as error:
+        where = f"{_shown_address(settings.bind)}:{settings.port}"
+        hint = "; is another als-server running? --port takes another one" if error.errno == zmq.EADDRINUSE else ""
+        raise StartError(f"cannot bind TCP {where}: {error.strerror}{hint}") from None
+    try:
+        for address, port, shared in _discovery_addresses(settings, sockets.port):
+            try:
+                sockets.discovery.append(answering.open_socket(address, port, shared=shared))
+            except OSError as error:
+                log.warning("discovery does not answer on UDP %s:%d: %s", address, port, error.strerror)
+        yield sockets
+    finally:
+        sockets.close()
+
+
+def _discovery_addresses(settings: Settings, tcp_port: int) -> list[tuple[str, int, bool]]:
+    """Where discovery is heard: broadcasts on every address, unicast queries where the TCP port is, too."""
+    wildcard = "0.0.0.0"
+    found = [(wildcard, settings.discovery_port, True)] if settings.discovery_port else []
+    unicast = (settings.bind.strip("[]") or wildcard, tcp_port, False)
+    if unicast[:2] != (wildcard, settings.discovery_port):
+        found.append(unicast)
+    return found
+
+
+def _shown_address(bind: str) -> str:
+    return f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind or "0.0.0.0"
+
+
+def _look_for_orders(data: DataDir, core: Core) -> None:
+    """See whether `als-server accept-clock` has left its word in the data folder."""
+    if data.accept_clock.exists():
+        core.accept_clock()
+        data.accept_clock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[socket.socket]:
+    """Give a socket that becomes readable when SIGTERM or SIGINT has come."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    reader.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has neither limit nor module
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def set_up_log(level: str) -> None:
+    """Log to stderr, one line an event, times in UTC."""
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=level.upper())

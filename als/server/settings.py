@@ -1,0 +1,90 @@
+"""The server's settings: flag, else environment, else `als.toml`, else default.
+
+Command-line parsing belongs to main.py; this file knows which keys `als.toml` may hold.
+"""
+
+import socket
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from als.beacon import NAME_BYTES_MAX
+from als.ledger.desk import AGENTS_LISTED, AGENTS_OPEN, NEW_SEATS_PER_ADDRESS_H_DEFAULT
+from als.protocol import PORT
+
+FILE = "als.toml"
+LOG_LEVEL_DEFAULT = "info"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(Exception):
+    """A settings file that cannot be used; the message names file and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `als-server run` goes by. `bind` "" hears on every address, `discovery_port` 0 is off."""
+
+    data_dir: Path
+    bind: str = ""
+    port: int = PORT
+    discovery_port: int = PORT
+    name: str = field(default_factory=lambda: default_name())
+    log_level: str = LOG_LEVEL_DEFAULT
+    agents: str = AGENTS_OPEN
+    new_seats_per_address_h: int = NEW_SEATS_PER_ADDRESS_H_DEFAULT
+    builtin_products: bool = True
+
+
+def default_name() -> str:
+    """The machine's name without its domain."""
+    return cut_name(socket.gethostname().split(".")[0] or "als")
+
+
+def cut_name(name: str) -> str:
+    """Cut a name to what a discovery answer can carry."""
+    return name.encode()[:NAME_BYTES_MAX].decode(errors="ignore")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bind": (str,),
+    "port": (int,),
+    "discovery_port": (int,),
+    "name": (str,),
+    "log_level": (str,),
+    "agents": (str,),
+    "new_seats_per_address_h": (int,),
+    "builtin_products": (bool,),
+}
+
+
+def read_file(path: Path, required: bool) -> dict[str, Any]:
+    """Read `als.toml`; an absent one is empty unless it is required. Raises SettingsError."""
+    if not path.exists() and not required:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    for key, value in values.items():
+        if key not in _TYPES:
+            raise SettingsError(f"{path}: {key}: unknown key; known are {', '.join(_TYPES)}")
+        if type(value) not in _TYPES[key]:
+            raise SettingsError(f"{path}: {key}: must be a {_TYPES[key][0].__name__}")
+    return values
+
+
+def check(settings: Settings) -> None:
+    """Refuse values that no server can run with. Raises SettingsError."""
+    for key in ("port", "discovery_port"):
+        if not 0 <= getattr(settings, key) <= 65_535:
+            raise SettingsError(f"{key}: must be from 0 to 65535")
+    if settings.agents not in (AGENTS_OPEN, AGENTS_LISTED):
+        raise SettingsError(f'agents: must be "{AGENTS_OPEN}" or "{AGENTS_LISTED}"')
+    if settings.new_seats_per_address_h < 0:
+        raise SettingsError("new_seats_per_address_h: must be 0 (no limit) or more")
+    if settings.log_level not in LOG_LEVELS:
+        raise SettingsError(f"log_level: must be one of {', '.join(LOG_LEVELS)}")
+    if not settings.name or cut_name(settings.name) != settings.name:
+        raise SettingsError(f"name: must be 1 to {NAME_BYTES_MAX} bytes")

@@ -1,0 +1,213 @@
+"""The store of a single server: LMDB with every commit synced.
+
+Flags: sync and metasync on, no writemap. A commit writes new pages, syncs them, then writes and syncs the one meta page
+that points to them, so a power cut leaves the state before or after it. Nothing here knows what the tables mean.
+"""
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from als import files
+from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
+
+MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
+MAP_BYTES_LEAST = 1 << 28
+READERS_MAX = 126
+FOLDER = "store"
+
+
+class LmdbTransaction:
+    """A write transaction, or a read snapshot, of LMDB."""
+
+    __slots__ = ("_cursors", "_databases", "_hooks", "_txn", "memo")
+
+    def __init__(self, txn: Any, databases: list[Any]) -> None:
+        self.memo: dict[Any, Any] = {}
+        self._txn = txn
+        self._databases = databases
+        self._cursors: dict[int, Any] = {}
+        self._hooks: list[Callable[[], None]] = []
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """Give the value, None when there is none."""
+        value: bytes | None = self._txn.get(key, None, self._databases[table])
+        return value
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Insert or replace. Raises StoreFullError."""
+        try:
+            self._txn.put(key, value, db=self._databases[table])
+        except lmdb.MapFullError as error:
+            raise StoreFullError from error
+
+    def delete(self, table: Table, key: bytes) -> None:
+        """Remove; a key that is not there is no error. Raises StoreFullError."""
+        try:
+            self._txn.delete(key, db=self._databases[table])
+        except lmdb.MapFullError as error:
+            raise StoreFullError from error
+
+    def scan(
+        self,
+        table: Table,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        limit: int = 1000,
+        reverse: bool = False,
+    ) -> Rows:
+        """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`."""
+        cursor = self._cursors.get(table)
+        if cursor is None:
+            cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
+        if reverse:
+            return self._scan_back(cursor, start, stop, limit)
+        rows: Rows = []
+        if not cursor.set_range(start):
+            return rows
+        for key, value in cursor.iternext():
+            if stop is not None and key >= stop:
+                break
+            rows.append((key, value))
+            if len(rows) >= limit:
+                break
+        return rows
+
+    @staticmethod
+    def _scan_back(cursor: Any, start: bytes, stop: bytes | None, limit: int) -> Rows:
+        rows: Rows = []
+        if stop is None or not cursor.set_range(stop):
+            found = cursor.last()
+        else:
+            found = cursor.prev()
+        if not found:
+            return rows
+        for key, value in cursor.iterprev():
+            if key < start:
+                break
+            rows.append((key, value))
+            if len(rows) >= limit:
+                break
+        return rows
+
+    def at_commit(self, function: Callable[[], None]) -> None:
+        """Have `function` run just before the commit."""
+        self._hooks.append(function)
+
+    def commit(self) -> None:
+        """Run the hooks and commit with fsync. Raises StoreFullError, lmdb.Error."""
+        for function in self._hooks:
+            function()
+        self._cursors.clear()
+        try:
+            self._txn.commit()
+        except lmdb.MapFullError as error:
+            raise StoreFullError from error
+
+    def abort(self) -> None:
+        """Forget every change."""
+        self._cursors.clear()
+        self._txn.abort()
+
+
+class LmdbStore:
+    """The tables in one LMDB environment, in the folder `path` (made when missing)."""
+
+    def __init__(self, path: Path | str, *, map_bytes: int = MAP_BYTES_FIRST, readonly: bool = False) -> None:
+        """Open or make the store. Raises StoreError with one line for the administrator."""
+        self.path = Path(path)
+        try:
+            if not readonly:
+                self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._env = self._open(map_bytes, readonly)
+            self._databases = [self._env.open_db(table.name.lower().encode(), create=not readonly) for table in Table]
+            self._env.reader_check()
+            if not readonly:
+                files.sync_folder(self.path)
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(self._explain("cannot be opened", error)) from error
+
+    def _open(self, map_bytes: int, readonly: bool) -> Any:
+        """Open with the largest map that the system grants."""
+        while True:
+            try:
+                return lmdb.open(
+                    str(self.path),
+                    map_size=map_bytes,
+                    max_dbs=len(Table),
+                    max_readers=READERS_MAX,
+                    readonly=readonly,
+                    subdir=True,
+                    mode=0o600,
+                )
+            except (lmdb.MemoryError, MemoryError) as error:
+                if map_bytes <= MAP_BYTES_LEAST:
+                    raise lmdb.Error("the system grants no address space") from error
+                map_bytes //= 2
+
+    def begin(self) -> LmdbTransaction:
+        """Open a transaction that may write."""
+        return LmdbTransaction(self._env.begin(write=True), self._databases)
+
+    def snapshot(self) -> LmdbTransaction:
+        """Open a consistent look that writes nothing; end it with `abort`."""
+        return LmdbTransaction(self._env.begin(write=False), self._databases)
+
+    def submit(self, transaction: Transaction) -> Completion:
+        """Commit with fsync. Raises StoreFullError, or StoreError when the device or the file failed."""
+        assert isinstance(transaction, LmdbTransaction)
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            raise StoreError(self._explain("could not be written", error)) from error
+        return COMMITTED
+
+    def grow(self) -> None:
+        """Double the map, between transactions. Raises StoreError when the system refuses."""
+        try:
+            self._env.set_mapsize(self._env.info()["map_size"] * 2)
+        except (lmdb.Error, MemoryError) as error:
+            raise StoreError(self._explain("is full and cannot grow", error)) from error
+
+    def check_readers(self) -> int:
+        """Free the pages that killed readers still pin; give their number."""
+        return int(self._env.reader_check())
+
+    def copy(self, folder: Path) -> None:
+        """Copy a consistent snapshot, compacted, into `folder`. Runs beside the loop. Raises StoreError."""
+        try:
+            self._env.copy(str(folder), compact=True)
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(self._explain("could not be copied", error)) from error
+
+    def used_bytes(self) -> int:
+        """Give the size of the pages in use, the free ones left out."""
+        page = int(self._env.stat()["psize"])
+        return page * (int(self._env.info()["last_pgno"]) + 1)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._env.close()
+
+    def _explain(self, what: str, error: BaseException) -> str:
+        """Say in one line what happened, with the free space when the device is full."""
+        reason = str(error) or type(error).__name__
+        free = None
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.path).free
+        full = "No space left" in reason or getattr(error, "errno", None) == errno.ENOSPC
+        if full or (free is not None and free < 1 << 20):
+            return (
+                f"the store {self.path} {what}: the device is full ({free or 0} bytes free); make room and start again"
+            )
+        if isinstance(
+            error,
+            lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError,
+        ):
+            return f"the store {self.path} {what}: the file is damaged or no store of ALS ({reason}); restore a backup"
+        return f"the store {self.path} {what}: {reason}"

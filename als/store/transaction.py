@@ -1,0 +1,129 @@
+"""What the ledger asks of a store: a few ordered tables of bytes, changed in transactions.
+
+The ledger knows this file and no engine. Keys are big-endian, so that their order means something.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Protocol
+
+SCHEMA_VERSION = 1
+
+
+class Table(IntEnum):
+    """The tables. Each engine keeps them apart by name or number; key layouts are in als/records.py."""
+
+    META = 0
+    PRODUCTS = 1
+    SERIALS = 2
+    SERIAL_IDS = 3
+    SEATS = 4
+    POOL = 5
+    ENDS = 6
+    LEASES = 7
+    DUE = 8
+    COMPUTERS = 9
+    ADDRESSES = 10
+    EVENTS = 11
+    USAGE = 12
+    COUNTS = 13
+    DENIALS = 14
+    NEWCOMERS = 15
+    TRIALS = 16
+    ADMINS = 17
+
+
+Rows = list[tuple[bytes, bytes]]
+
+
+class Transaction(Protocol):
+    """One atomic change, or a consistent look. Sees its own writes.
+
+    `memo` holds what was worked out once for this transaction and dies with it; functions given to `at_commit` run
+    once, just before the commit, to write what a whole turn has gathered.
+    """
+
+    memo: dict[Any, Any]
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """Give the value, None when there is none."""
+        ...
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Insert or replace. Raises StoreFullError."""
+        ...
+
+    def delete(self, table: Table, key: bytes) -> None:
+        """Remove; a key that is not there is no error."""
+        ...
+
+    def scan(
+        self,
+        table: Table,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        limit: int = 1000,
+        reverse: bool = False,
+    ) -> Rows:
+        """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`."""
+        ...
+
+    def at_commit(self, function: Callable[[], None]) -> None:
+        """Have `function` run just before the commit."""
+        ...
+
+    def abort(self) -> None:
+        """Forget every change. The transaction is unusable after."""
+        ...
+
+
+class Completion(Protocol):
+    """The fate of a submitted transaction."""
+
+    @property
+    def done(self) -> bool:
+        """Say whether the change is durable."""
+        ...
+
+
+class Store(Protocol):
+    """An engine. One transaction at a time is open for writing."""
+
+    def begin(self) -> Transaction:
+        """Open a transaction that may write."""
+        ...
+
+    def submit(self, transaction: Transaction) -> Completion:
+        """Commit. Raises StoreFullError (nothing is written: grow and apply again) or StoreError (fatal)."""
+        ...
+
+    def grow(self) -> None:
+        """Make room after StoreFullError, between transactions. Raises StoreError when there is none to be had."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
+
+class StoreError(Exception):
+    """The engine failed; the message is one line for the administrator."""
+
+
+class StoreFullError(Exception):
+    """The engine's present size is used up and the transaction is dead; `grow` may help."""
+
+
+class Committed:
+    """The completion of engines that are done on return."""
+
+    done = True
+
+
+COMMITTED = Committed()
+
+
+def prefix_stop(prefix: bytes) -> bytes | None:
+    """Give the first key after all keys that begin with `prefix`; None when there is no such key."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
