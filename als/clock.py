@@ -45,3 +45,8 @@ def monotonic_s() -> float:
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
+
+
+def pause(seconds: float) -> None:
+    """Let time pass, where a person waits for something that has no socket to wait for."""
+    time.sleep(seconds)

@@ -26,6 +26,7 @@ TOKEN_CHARS_MAX = 512  # enough to say what is wrong with it
 _COMMENT = re.compile(r"^[ \t]*+#[^\n]*+", re.MULTILINE)
 _WORD = re.compile(r"(?<==)3[Dd]|[0-9A-Za-z]++")  # =3D is an equals sign in a mail's quoted-printable text
 _is_wrong_character = re.compile(r"[- ]?[^\s,;|\"'=-][- ]?").fullmatch  # and not the end of a table's cell
+_WRONG_CHARS_MAX = 3  # the longest text that it matches
 _is_separator = re.compile(serial.SEPARATOR).fullmatch
 _are_symbols = re.compile(f"[{crockford.LENIENT}]*+").fullmatch
 _NO_DIGITS = str.maketrans("", "", "0123456789")
@@ -65,9 +66,9 @@ def find(text: str) -> Iterator[Found]:
     """
     text = text.translate(serial.TYPOGRAPHY).replace("\r\n", "\n").replace("\r", "\n")
     text = _COMMENT.sub("#", text)
-    line, counted, mistyped_end = 1, 0, len(text)
+    line, counted, mistyped_end = 1, 0, -1
     for run in _runs(text):
-        is_tail = _is_tail(run, text[mistyped_end : run.starts[0]])
+        is_tail = _is_tail(text, mistyped_end, run)
         for first, last, raw in _tokens(run, is_tail):
             start, end = run.starts[first], run.ends[last - 1]
             if raw is None:
@@ -291,6 +292,9 @@ def _continues_token(run: _Run, at: int, stop: int) -> bool:
     return is_group or any(symbol.isdigit() for symbol in run.chunk(at, stop, 3 * serial.GROUP_SYMBOLS))
 
 
-def _is_tail(run: _Run, junk: str) -> bool:
+def _is_tail(text: str, mistyped_end: int, run: _Run) -> bool:
     """Say whether `run` goes on with the mistyped token before it: only a wrong character parts them."""
-    return bool(_is_wrong_character(junk)) and not _begins_like_serial(run.piece(0, 2))
+    start = run.starts[0]
+    if mistyped_end < 0 or start - mistyped_end > _WRONG_CHARS_MAX:
+        return False
+    return bool(_is_wrong_character(text[mistyped_end:start])) and not _begins_like_serial(run.piece(0, 2))

@@ -1,6 +1,7 @@
 """The contract of every store: one suite, for each engine."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,6 +153,33 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
         LmdbStore(tmp_path)
     message = str(caught.value)
     assert str(tmp_path) in message and "damaged" in message and "\n" not in message
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    """A file that was cut off is said to be damaged, before a missing page can end the process."""
+    store = LmdbStore(tmp_path)
+    fill(store, *(number.to_bytes(4, "big") + bytes(300) for number in range(1_000)))
+    store.close()
+    file = tmp_path / "data.mdb"
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(StoreError, match="damaged"):
+        LmdbStore(tmp_path)
+
+
+def test_a_file_without_its_free_end_is_sound(tmp_path: Path) -> None:
+    """A file whose last, unused pages were never written opens as any other."""
+    store = LmdbStore(tmp_path)
+    fill(store, b"a")
+    tx = store.begin()
+    tx.put(Table.META, b"large", bytes(1 << 20))
+    tx.delete(Table.META, b"large")
+    store.submit(tx)
+    store.close()
+    again = LmdbStore(tmp_path)
+    tx = again.begin()
+    assert tx.get(Table.LEASES, b"a") == b"a"
+    tx.abort()
+    again.close()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

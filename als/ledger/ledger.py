@@ -106,6 +106,14 @@ class Ledger:
         self.log(tx, now, "admin_added" if raw is None else "admin_changed", detail)
         return True
 
+    def drop_admin(self, tx: Transaction, key: bytes, now: int) -> None:
+        """Take a key's role away from the server's own machine; a key without one is no error."""
+        raw = tx.get(Table.ADMINS, key)
+        if raw is not None:
+            old = Admin.unpack(raw)
+            tx.delete(Table.ADMINS, key)
+            self.log(tx, now, "admin_removed", {"key": key.hex(), "name": old.name, "role": old.role})
+
     def has_admin(self, tx: Transaction) -> bool:
         """Say whether anybody may administer this store."""
         return bool(tx.scan(Table.ADMINS, limit=1))

@@ -7,8 +7,10 @@ of serials. Every change of a pool's numbers happens here, and each brings the h
 from typing import NamedTuple
 
 from als.ledger.tally import Tally
-from als.records import SerialState, end_key, pool_expires_at, pool_key, product_key
+from als.records import SerialRecord, SerialState, end_key, pool_expires_at, pool_key, product_key
 from als.store.transaction import Table, Transaction, prefix_stop
+
+_REVIVED_PAGE_ROWS = 1_000
 
 
 class Free(NamedTuple):
@@ -108,3 +110,15 @@ def end_serials(tx: Transaction, tally: Tally, product: int, now: int, bound: in
         number = int.from_bytes(key[6:10], "big")
         close_serial(tx, tally, product, number, expires_at, SerialState.ENDED, now)
     return len(rows)
+
+
+def revive_serials(tx: Transaction, tally: Tally, now: int) -> None:
+    """Let serials count again that ended by a clock which was wrong, and has been set right by an administrator."""
+    start = b""
+    while rows := tx.scan(Table.SERIALS, start, None, _REVIVED_PAGE_ROWS):
+        for key, raw in rows:
+            record, number = SerialRecord.unpack(raw), int.from_bytes(key, "big")
+            found = tally.seats(number)
+            if found is not None and found.state is SerialState.ENDED and record.expires_at > now:
+                open_serial(tx, tally, record.product, number, record.expires_at, now)
+        start = rows[-1][0] + b"\0"

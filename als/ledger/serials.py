@@ -7,6 +7,7 @@ from als import serial
 from als.catalog import Product
 from als.ledger import products, seats, serialbook, sweep
 from als.ledger.desk import Desk
+from als.ledger.leases import WORK_OFF_MAX, work_off
 from als.protocol import Refusal, Request
 from als.records import (
     NEVER,
@@ -136,7 +137,9 @@ def remove(desk: Desk, request: Request) -> dict[str, Any] | Refusal:
     record = serialbook.read(tx, number)
     assert record is not None
     if serial_seats.used and not request.get("force"):
-        message = f"{serial_seats.used} computers hold licenses of this serial; remove it with force to take them too."
+        work_off(desk, record.product, WORK_OFF_MAX)  # what has lapsed holds no seat, swept or not (R5)
+    if serial_seats.used and not request.get("force"):
+        message = f"Licenses of this serial in use: {serial_seats.used}; remove it with force to take them too."
         return Refusal("serial_in_use", message, {"leases": serial_seats.used})
     leases = serial_seats.used
     known = desk.catalog.by_number.get(record.product)

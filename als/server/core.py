@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from als import protocol
 from als.clock import Reading
-from als.guard import OK, ClockGuard, Notice
-from als.ledger import Ledger, Sender
-from als.ledger.mercy import outages
+from als.guard import OK, ClockGuard
+from als.ledger import Ledger, Sender, mercy, seats
+from als.ledger.journal import Journal
+from als.ledger.tally import Tally
 from als.protocol import MalformedError, Refusal
-from als.records import pack_value, unpack_value
+from als.records import Event, pack_value, unpack_value
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
@@ -25,15 +26,22 @@ MARK_EVERY_S = 10.0
 _CLOCK = b"clock"
 _SERVER_ID = b"server_id"
 
+RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
+BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {"retry_after_s": RETRY_AFTER_S})
+
 log = logging.getLogger("als")
 
 
 class Arrival(NamedTuple):
-    """One message as it came: `sender` is its proven key, `peer` tells where from when it is asked."""
+    """One message as it came: `sender` is its proven key, `peer` tells where from when it is asked.
+
+    `waited_s` is how long it has been in the server's queue.
+    """
 
     body: bytes
     sender: bytes
     peer: Callable[[], str]
+    waited_s: float = 0.0
 
 
 class Core:
@@ -50,8 +58,7 @@ class Core:
         self._swept_at = self._marked_at = reading.monotonic_s
         self._more_to_sweep = True
         tx = store.begin()
-        raw = tx.get(Table.META, _CLOCK)
-        self.guard = ClockGuard(unpack_value(raw) if raw is not None else None, reading)
+        self.guard = ClockGuard(_read_mark(tx), reading)
         self.started_at = self.guard.now
         ledger.status_of_server = self._status
         self._write_notices(tx)
@@ -59,7 +66,7 @@ class Core:
         self._mark(tx)
         store.submit(tx)
 
-    def turn(self, arrivals: Iterable[Arrival], reading: Reading) -> list[bytes | None]:
+    def turn(self, arrivals: Iterable[Arrival], reading: Reading) -> list[bytes]:
         """Serve what has come; give one reply for each arrival, in their order, all of them durable."""
         self._reading = reading
         now = self.guard.tick(reading)
@@ -83,15 +90,18 @@ class Core:
         """Say whether there is something to do although nothing has come."""
         return self._more_to_sweep or reading.monotonic_s - self._swept_at >= SWEEP_EVERY_S
 
-    def _apply_all(self, tx: Transaction, arrivals: Iterable[Arrival], now: int) -> tuple[list[bytes | None], int]:
+    def _apply_all(self, tx: Transaction, arrivals: Iterable[Arrival], now: int) -> tuple[list[bytes], int]:
         self._write_notices(tx)
-        replies: list[bytes | None] = []
+        replies: list[bytes] = []
         renewals = 0
         for arrival in arrivals:
             try:
                 request = protocol.decode(arrival.body)
             except MalformedError as error:
                 replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
+                continue
+            if arrival.waited_s and _has_run_out(request, arrival.waited_s):
+                replies.append(protocol.encode_refusal(request["id"], now, BUSY))
                 continue
             if request["op"] == "renew":
                 renewals += 1
@@ -115,21 +125,16 @@ class Core:
 
     def _mark(self, tx: Transaction) -> None:
         """Store the highest time, which is also when the server was last alive (R12, R13)."""
-        tx.put(Table.META, _CLOCK, pack_value(self.guard.now))
+        _write_mark(tx, self.guard.now)
         self._marked_at = self._reading.monotonic_s
 
     def _write_notices(self, tx: Transaction) -> None:
-        for notice in self.guard.notices:
-            self._write_notice(tx, notice)
+        write_notices(tx, self.guard, self.ledger.server)
         if self.guard.notices:
             self._mark(tx)
-
-    def _write_notice(self, tx: Transaction, notice: Notice) -> None:
-        if notice.kind == "outage":
-            self.ledger.add_outage(tx, notice.start, notice.end)
-        else:
-            self.ledger.log(tx, notice.end, notice.kind, {"time": notice.start, "wall_clock": notice.end})
-            log.warning("%s: the server's time is %d, the wall clock says %d", *notice)
+        for notice in self.guard.notices:
+            if notice.kind != "outage":
+                log.warning("%s: the server's time is %d, the wall clock says %d", *notice)
 
     def accept_clock(self) -> None:
         """Believe the wall clock on an administrator's word; written with the next turn."""
@@ -158,12 +163,65 @@ class Core:
                     "state": self.guard.state,
                     "behind_s": self.guard.behind_s if self.guard.state != OK else 0,
                 },
-                "outages": [{"from": outage.start, "to": outage.end} for outage in outages(tx)],
+                "outages": [{"from": outage.start, "to": outage.end} for outage in mercy.outages(tx)],
                 "replies_dropped": self.replies_dropped,
                 "cluster": None,
             },
             "rates": self.rates.per_second(self._reading.monotonic_s),
         }
+
+
+def _has_run_out(request: protocol.Request, waited_s: float) -> bool:
+    """Say whether the sender has given the request up by now."""
+    patience_ms = request.get("patience_ms")
+    return waited_s * 1000 > (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms)
+
+
+def refuse_busy(body: bytes, now: int) -> bytes:
+    """Answer a request that does not even get into the queue."""
+    try:
+        return protocol.encode_refusal(protocol.decode(body)["id"], now, BUSY)
+    except MalformedError as error:
+        return protocol.encode_refusal(error.request_id, now, error.refusal)
+
+
+def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
+    """Write what the clock guard has noticed: outages for R12, and their events.
+
+    A clock that an administrator set back to the right time revives the serials that a wrong one had ended.
+    """
+    journal, tally = Journal.of(tx, server), Tally.of(tx, server)
+    for notice in guard.notices:
+        if notice.kind == "outage":
+            mercy.add_outage(tx, notice.start, notice.end)
+            detail = {"from": notice.start, "to": notice.end}
+        else:
+            detail = {"time": notice.start, "wall_clock": notice.end}
+        journal.write(Event(guard.now, notice.kind, detail=detail))
+        if notice.kind == "clock_accepted" and notice.end < notice.start:
+            seats.revive_serials(tx, tally, notice.end)
+
+
+def take_up_clock(tx: Transaction, take_up: Callable[[int | None], ClockGuard]) -> ClockGuard:
+    """Have `take_up` make a guard from the stored mark, and write what it noticed; for a server that does not run."""
+    guard = take_up(_read_mark(tx))
+    write_notices(tx, guard)
+    _write_mark(tx, guard.now)
+    return guard
+
+
+def _read_mark(tx: Transaction) -> int | None:
+    raw = tx.get(Table.META, _CLOCK)
+    return int(unpack_value(raw)) if raw is not None else None
+
+
+def _write_mark(tx: Transaction, now: int) -> None:
+    tx.put(Table.META, _CLOCK, pack_value(now))
+
+
+def store_new_server_id(tx: Transaction, server_id: str) -> None:
+    """Make a copied store another server's."""
+    tx.put(Table.META, _SERVER_ID, pack_value(server_id))
 
 
 def read_server_id(tx: Transaction, new: Callable[[], str]) -> str:

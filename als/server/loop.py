@@ -15,9 +15,11 @@ from als import keyfile
 from als.clock import Clock
 from als.server import access
 from als.server.answering import Answering
-from als.server.core import Arrival, Core
+from als.server.backlog import Backlog, Letter
+from als.server.core import Arrival, Core, refuse_busy
 
 BATCH_MAX = 1_000  # requests in a turn: some 10 ms, and one fsync for all of them
+DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 POLL_MS = 1_000
 
 log = logging.getLogger("als")
@@ -64,6 +66,7 @@ class Loop:
         for readable in (sockets.router, sockets.zap, *sockets.discovery, wake):
             self._poller.register(readable, zmq.POLLIN)
         self._second = 0
+        self._backlog = Backlog()
 
     def run(self) -> None:
         """Serve until the wake-up socket says stop."""
@@ -81,25 +84,30 @@ class Loop:
             if int(reading.monotonic_s) != self._second:
                 self._second = int(reading.monotonic_s)
                 self.every_second()
-            envelopes, arrivals = self._drain() if self._sockets.router in events else ([], [])
-            if arrivals or self._core.needs_turn(reading):
-                replies = self._core.turn(arrivals, reading)
-                self._send_all(envelopes, replies)
-            timeout_ms = 0 if self._core.needs_turn(reading) else POLL_MS
+            if self._sockets.router in events:
+                self._drain(reading.monotonic_s)
+            letters = self._backlog.take(BATCH_MAX)
+            if letters or self._core.needs_turn(reading):
+                arrivals = [
+                    Arrival(letter.body, letter.sender, _Peer(letter.frame), reading.monotonic_s - letter.arrived_s)
+                    for letter in letters
+                ]
+                self._send_all(letters, self._core.turn(arrivals, reading))
+            timeout_ms = 0 if self._backlog or self._core.needs_turn(reading) else POLL_MS
 
-    def _drain(self) -> tuple[list[list[bytes]], list[Arrival]]:
-        """Take at most BATCH_MAX requests. ZeroMQ serves its connections in turn, so nobody is passed over."""
-        envelopes: list[list[bytes]] = []
-        arrivals: list[Arrival] = []
+    def _drain(self, monotonic_s: float) -> None:
+        """Let at most DRAINED_MAX messages into the backlog. ZeroMQ serves its connections in turn."""
         receive = self._sockets.router.recv
-        for _ in range(BATCH_MAX):
+        for _ in range(DRAINED_MAX):
+            if self._backlog.is_full:
+                return
             try:
                 routing_id = receive(zmq.NOBLOCK)
             except zmq.Again:
-                break
+                return
             frame: Any = receive(zmq.NOBLOCK, copy=False)
             envelope = [routing_id]
-            if frame.more and not frame.bytes:
+            if frame.more and not len(frame):
                 envelope.append(b"")
                 frame = receive(zmq.NOBLOCK, copy=False)
             if frame.more:
@@ -109,21 +117,18 @@ class Loop:
             if len(routing_id) != access.ROUTING_ID_BYTES or routing_id[0] != 0:
                 continue  # a client that chose its own id
             try:
-                user_id = frame["User-Id"]
-                sender = access.sender_key(user_id)
+                sender = access.sender_key(frame["User-Id"])
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
-            envelopes.append(envelope)
-            arrivals.append(Arrival(frame.bytes, sender, _Peer(frame)))
-        return envelopes, arrivals
+            letter = Letter(envelope, frame.bytes, sender, frame, monotonic_s)
+            if not self._backlog.add(letter):
+                self._send_all([letter], [refuse_busy(letter.body, self._core.guard.now)])
 
-    def _send_all(self, envelopes: list[list[bytes]], replies: list[bytes | None]) -> None:
+    def _send_all(self, letters: list[Letter], replies: list[bytes]) -> None:
         send = self._sockets.router.send
-        for envelope, reply in zip(envelopes, replies, strict=True):
-            if reply is None:
-                continue
+        for letter, reply in zip(letters, replies, strict=True):
             try:
-                for frame in envelope:
+                for frame in letter.envelope:
                     send(frame, zmq.SNDMORE | zmq.NOBLOCK)
                 send(reply, zmq.NOBLOCK)
             except zmq.ZMQError:  # gone, or does not read: never waited for

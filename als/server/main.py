@@ -8,13 +8,17 @@ import typer
 
 from als import __version__, folders
 from als.catalog import CatalogError
-from als.clock import SystemClock
+from als.clock import SystemClock, pause
+from als.keyfile import KeyFileError, to_z85
 from als.protocol import PORT
+from als.server import backup as backups
+from als.server import offline, vendors
 from als.server import run as server
 from als.server import settings as settings_file
-from als.server import vendors
+from als.server.backup import BackupError
 from als.server.datadir import DataDir, DataDirError
 from als.server.settings import Settings, SettingsError
+from als.store.transaction import StoreError
 from als.vendorkeys import VendorKeyError
 
 EXIT_REFUSED = 1
@@ -77,9 +81,12 @@ def run(
     bind: Annotated[
         str, typer.Option(envvar="ALS_BIND", help="Address to serve on.", show_default="every address")
     ] = "",
-    port: Annotated[int, typer.Option(envvar="ALS_PORT", min=0, max=65535, help="TCP port; 0 takes a free one.")] = PORT,
+    port: Annotated[
+        int, typer.Option(envvar="ALS_PORT", min=0, max=65535, help="TCP port; 0 takes a free one.")
+    ] = PORT,
     discovery_port: Annotated[
-        int, typer.Option(envvar="ALS_DISCOVERY_PORT", min=0, max=65535, help="UDP port that hears broadcasts; 0 is off.")
+        int,
+        typer.Option(envvar="ALS_DISCOVERY_PORT", min=0, max=65535, help="UDP port that hears broadcasts; 0 is off."),
     ] = PORT,
     name: Annotated[
         str, typer.Option(envvar="ALS_NAME", help="Name that discovery shows.", show_default="the machine's name")
@@ -170,6 +177,82 @@ def add_vendor(
         fail(f"{error.filename or data.path}: {error.strerror or error}", EXIT_REFUSED)
     for path in added:
         _say(f"added {path}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The tar to write; it holds secrets, and only you can read it.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Write store, keys, settings, catalog and vendors into one tar, also while the server runs."""
+    try:
+        size_bytes = backups.make(DataDir(data_dir or folders.server_dir()), file)
+    except BackupError as error:
+        fail(str(error), EXIT_REFUSED)
+    _say(f"{file}: {size_bytes:,} bytes, checked; keep it where only you can read it")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A tar that als-server backup wrote.")],
+    new_identity: Annotated[
+        bool, typer.Option("--new-identity", help="Make a second server of it: new key pair, new server id.")
+    ] = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Put a backup in the place of the data folder; the old one is kept aside. The server must not run.
+
+    The time since the backup counts as an outage: no license lapses by it.
+    """
+    data = DataDir(data_dir or folders.server_dir())
+    try:
+        aside = backups.restore(data, file, SystemClock().read(), new_identity=new_identity)
+    except (BackupError, DataDirError) as error:
+        fail(str(error), EXIT_REFUSED)
+    _say(f"restored {data.path}")
+    if aside is not None:
+        _say(f"what was there is kept in {aside}")
+    if new_identity:
+        _say("the server has a new key: serials that are locked to the old one cannot be imported again")
+
+
+@app.command()
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend indexes and sums from the leases.")] = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Walk every table and hold all indexes and sums against the leases. Exit code 1 when something does not agree."""
+    try:
+        problems = offline.check(DataDir(data_dir or folders.server_dir()), repair=repair)
+    except (StoreError, DataDirError) as error:
+        fail(str(error), EXIT_REFUSED)
+    for problem in problems:
+        _say(problem)
+    if problems and not repair:
+        fail(f"{len(problems)} things do not agree; stop the server and run als-server check --repair", EXIT_REFUSED)
+    _say(f"{len(problems)} things mended" if problems else "the books agree with the leases")
+
+
+@app.command()
+def accept_clock(data_dir: DataDirOption = None) -> None:
+    """Go by the wall clock from now on, also when that sets the server's time back or far ahead."""
+    try:
+        _say(offline.accept_clock(DataDir(data_dir or folders.server_dir()), SystemClock(), pause))
+    except (StoreError, DataDirError) as error:
+        fail(str(error), EXIT_REFUSED)
+
+
+@app.command()
+def reset_admin(data_dir: DataDirOption = None) -> None:
+    """Make a new admin key when the old one is lost. The server must not run."""
+    data = DataDir(data_dir or folders.server_dir())
+    try:
+        pair = offline.reset_admin(data, SystemClock())
+    except (StoreError, DataDirError, KeyFileError) as error:
+        fail(str(error), EXIT_REFUSED)
+    except OSError as error:
+        fail(f"{error.filename or data.path}: {error.strerror or error}", EXIT_REFUSED)
+    _say(f"{data.path / 'admin.key_secret'} is the new admin key; its public half is {to_z85(pair.public)}")
 
 
 def main() -> None:

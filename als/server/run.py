@@ -131,7 +131,7 @@ def _discovery_addresses(settings: Settings, tcp_port: int) -> list[tuple[str, i
     """Where discovery is heard: broadcasts on every address, unicast queries where the TCP port is, too."""
     wildcard = "0.0.0.0"
     found = [(wildcard, settings.discovery_port, True)] if settings.discovery_port else []
-    unicast = (settings.bind.strip("[]") or wildcard, tcp_port, False)
+    unicast = (settings.bind.strip("[]") or wildcard, tcp_port, tcp_port == settings.discovery_port)
     if unicast[:2] != (wildcard, settings.discovery_port):
         found.append(unicast)
     return found

@@ -6,6 +6,7 @@ that points to them, so a power cut leaves the state before or after it. Nothing
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,15 @@ READERS_MAX = 126
 FOLDER = "store"
 
 
+def _damaged(error: Exception) -> StoreError:
+    """Explain an error of the engine in the midst of a transaction, which a sound file does not cause."""
+    return StoreError(
+        f"the store failed ({error}): the file is damaged; als-server check tells more, or restore a backup"
+    )
+
+
 class LmdbTransaction:
-    """A write transaction, or a read snapshot, of LMDB."""
+    """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
     __slots__ = ("_cursors", "_databases", "_hooks", "_txn", "memo")
 
@@ -36,7 +44,10 @@ class LmdbTransaction:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none."""
-        value: bytes | None = self._txn.get(key, None, self._databases[table])
+        try:
+            value: bytes | None = self._txn.get(key, None, self._databases[table])
+        except lmdb.Error as error:
+            raise _damaged(error) from error
         return value
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
@@ -45,6 +56,8 @@ class LmdbTransaction:
             self._txn.put(key, value, db=self._databases[table])
         except lmdb.MapFullError as error:
             raise StoreFullError from error
+        except lmdb.Error as error:
+            raise _damaged(error) from error
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error. Raises StoreFullError."""
@@ -52,6 +65,8 @@ class LmdbTransaction:
             self._txn.delete(key, db=self._databases[table])
         except lmdb.MapFullError as error:
             raise StoreFullError from error
+        except lmdb.Error as error:
+            raise _damaged(error) from error
 
     def scan(
         self,
@@ -62,11 +77,18 @@ class LmdbTransaction:
         reverse: bool = False,
     ) -> Rows:
         """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`."""
-        cursor = self._cursors.get(table)
-        if cursor is None:
-            cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
-        if reverse:
-            return self._scan_back(cursor, start, stop, limit)
+        try:
+            cursor = self._cursors.get(table)
+            if cursor is None:
+                cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
+            if reverse:
+                return self._scan_back(cursor, start, stop, limit)
+            return self._scan_on(cursor, start, stop, limit)
+        except lmdb.Error as error:
+            raise _damaged(error) from error
+
+    @staticmethod
+    def _scan_on(cursor: Any, start: bytes, stop: bytes | None, limit: int) -> Rows:
         rows: Rows = []
         if not cursor.set_range(start):
             return rows
@@ -125,8 +147,11 @@ class LmdbStore:
             if not readonly:
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._env = self._open(map_bytes, readonly)
+            cut = self._make_whole(readonly)
             self._databases = [self._env.open_db(table.name.lower().encode(), create=not readonly) for table in Table]
             self._env.reader_check()
+            if cut:
+                self._read_everything()
             if not readonly:
                 files.sync_folder(self.path)
         except (lmdb.Error, OSError) as error:
@@ -149,6 +174,27 @@ class LmdbStore:
                 if map_bytes <= MAP_BYTES_LEAST:
                     raise lmdb.Error("the system grants no address space") from error
                 map_bytes //= 2
+
+    def _make_whole(self, readonly: bool) -> bool:
+        """Say whether the file is shorter than its pages, and make it as long, for reading past its end is fatal.
+
+        A file that was cut off shows when everything is read; one whose last pages were free is sound.
+        """
+        file = self.path / "data.mdb"
+        wanted = int(self._env.stat()["psize"]) * (int(self._env.info()["last_pgno"]) + 1)
+        if file.stat().st_size >= wanted:
+            return False
+        if readonly:
+            raise lmdb.CorruptedError("it is shorter than its pages")
+        os.truncate(file, wanted)
+        return True
+
+    def _read_everything(self) -> None:
+        """Read every row. Raises lmdb.Error where a page is missing."""
+        with self._env.begin() as txn:
+            for database in self._databases:
+                for _ in txn.cursor(database):
+                    pass
 
     def begin(self) -> LmdbTransaction:
         """Open a transaction that may write."""
@@ -207,7 +253,11 @@ class LmdbStore:
             )
         if isinstance(
             error,
-            lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError,
+            lmdb.InvalidError
+            | lmdb.CorruptedError
+            | lmdb.VersionMismatchError
+            | lmdb.PageNotFoundError
+            | lmdb.PanicError,
         ):
             return f"the store {self.path} {what}: the file is damaged or no store of ALS ({reason}); restore a backup"
         return f"the store {self.path} {what}: {reason}"

@@ -1,0 +1,122 @@
+"""What an administrator does to a server that does not run: check and mend its store, a new admin key, its clock.
+
+Each holds the data folder's lock while it works. `accept_clock` also reaches a running server, through a file that the
+server looks for.
+"""
+
+import secrets
+from collections.abc import Callable
+
+from als import keyfile
+from als.catalog import Catalog
+from als.clock import Clock
+from als.guard import ClockGuard
+from als.ledger import Ledger, Rules
+from als.ledger.audit import Audit
+from als.protocol import Role
+from als.server.core import read_server_id, take_up_clock
+from als.server.datadir import ADMIN, DataDir, DataDirError
+from als.store.lmdb import LmdbStore
+
+ORDER_WAIT_S = 5.0
+_LOOK_EVERY_S = 0.1
+
+
+def check(data: DataDir, *, repair: bool) -> list[str]:
+    """Hold the books against the leases; give the problems. Without repair this also works beside a running server.
+
+    Raises DataDirError, StoreError.
+    """
+    if repair:
+        data.lock()
+    try:
+        store = LmdbStore(data.store, readonly=not repair)
+        try:
+            tx = store.begin() if repair else store.snapshot()
+            problems = Audit(tx, repair).run()
+            if repair and problems:
+                store.submit(tx)
+            else:
+                tx.abort()
+        finally:
+            store.close()
+    finally:
+        data.unlock()
+    return problems
+
+
+def reset_admin(data: DataDir, clock: Clock) -> keyfile.KeyPair:
+    """Make a new admin key pair and let it in; the old key, if it was the local one, loses its role.
+
+    Raises DataDirError, StoreError, KeyFileError, OSError.
+    """
+    data.lock()
+    try:
+        store = LmdbStore(data.store)
+        try:
+            old = _public_half(data)
+            pair = keyfile.generate()
+            tx = store.begin()
+            ledger = _ledger(read_server_id(tx, lambda: secrets.token_hex(16)), data)
+            now = int(clock.read().wall_s)
+            if old is not None:
+                ledger.drop_admin(tx, old, now)
+            ledger.add_admin(tx, pair.public, "local administrator", Role.ADMIN, now)
+            store.submit(tx)
+            keyfile.write(data.path, ADMIN, pair)
+        finally:
+            store.close()
+    finally:
+        data.unlock()
+    return pair
+
+
+def _public_half(data: DataDir) -> bytes | None:
+    try:
+        return keyfile.read_public(data.path / f"{ADMIN}.key")
+    except keyfile.KeyFileError:
+        return None
+
+
+def _ledger(server_id: str, data: DataDir) -> Ledger:
+    """A ledger that is only used for its table of administrators."""
+    return Ledger(Catalog([]), server_id=server_id, server_key=bytes(32), vendors={}, settings=Rules())
+
+
+def accept_clock(data: DataDir, clock: Clock, wait: Callable[[float], None]) -> str:
+    """Have the wall clock believed; give a sentence that says what came of it. Raises DataDirError, StoreError."""
+    try:
+        data.lock()
+    except DataDirError:
+        return _order_accept_clock(data, wait)
+    try:
+        store = LmdbStore(data.store)
+        try:
+            tx = store.begin()
+            changed: list[bool] = []
+
+            def take_up(mark: int | None) -> ClockGuard:
+                guard = ClockGuard(mark, clock.read())
+                changed.append(guard.accept())
+                return guard
+
+            take_up_clock(tx, take_up)
+            store.submit(tx)
+        finally:
+            store.close()
+    finally:
+        data.unlock()
+    if changed[0]:
+        return "the clock is accepted; the server will go by it when it starts"
+    return "there was nothing to accept: the clock agrees with the time that the server goes by"
+
+
+def _order_accept_clock(data: DataDir, wait: Callable[[float], None]) -> str:
+    """Leave the order for the running server, and wait until it is carried out. Raises DataDirError."""
+    data.accept_clock.touch(mode=0o600)
+    for _ in range(round(ORDER_WAIT_S / _LOOK_EVERY_S)):
+        if not data.accept_clock.exists():
+            return "the running server goes by the wall clock now"
+        wait(_LOOK_EVERY_S)
+    data.accept_clock.unlink(missing_ok=True)
+    raise DataDirError(f"the server of {data.path} did not answer within {ORDER_WAIT_S:.0f} s; is it hanging?")
