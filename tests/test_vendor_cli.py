@@ -1,0 +1,564 @@
+"""als-vendor: keys are made once and kept safe, serials say what was asked for, show tells what they say."""
+
+import json
+import os
+import select
+import stat
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import als
+from als import keyfile, serial, vendorkeys
+from als_tools import signing_keys, vendor
+from serial_samples import ISSUER, KNOWN, KNOWN_TEXT, VENDOR_PUBLIC, mistype
+
+CATALOG = """\
+[products.PAINT]
+number = 700
+name = "Paint"
+period = "7d"
+heartbeat = "1h"
+vendor = "acme"
+[products.PAINT.components.editor]
+"""
+
+
+class Result(NamedTuple):
+    """How a run of als-vendor ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run als-vendor in this process, its keys in tmp_path/keys."""
+    for name in [name for name in os.environ if name.startswith("ALS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ALS_VENDOR_DIR", str(tmp_path / "keys"))
+
+    def run_once(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as ended:
+            vendor.main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        out, err = capsys.readouterr()
+        return Result(ended.value.code, out, err)
+
+    return run_once
+
+
+def refused(result: Result, code: int, words: str) -> None:
+    """Check that a run ended with `code`, nothing on stdout and one line with `words` on stderr."""
+    assert (result.code, result.out) == (code, ""), result
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("als-vendor: ")
+    assert words in result.err
+
+
+def issue(run: Run, *arguments: object) -> list[str]:
+    """Issue serials of ATIES and give their texts."""
+    result = run("issue", "--product", "ATIES", "--seats", 5, *arguments)
+    assert result.code == 0, result
+    return result.out.splitlines()
+
+
+def public_of(keys: Path, name: str = "vendor") -> bytes:
+    """Read a public key that init wrote."""
+    return vendorkeys.read(keys / f"{name}.pub")
+
+
+# init.
+
+
+def test_init_makes_a_key_pair(run: Run, tmp_path: Path) -> None:
+    """The private half is PKCS#8 PEM for its owner alone; the public half is one line, the base64 of 32 bytes."""
+    result = run("init")
+    keys = tmp_path / "keys"
+    assert result.code == 0
+    assert str(keys / "vendor.pub") in result.out
+    assert sorted(path.name for path in keys.iterdir()) == ["vendor.pem", "vendor.pub"]
+    assert stat.S_IMODE((keys / "vendor.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o700
+    pem = (keys / "vendor.pem").read_bytes()
+    assert pem.startswith(b"-----BEGIN PRIVATE KEY-----")
+    private_key = serialization.load_pem_private_key(pem, None)
+    assert isinstance(private_key, Ed25519PrivateKey)
+    assert private_key.public_key().public_bytes_raw() == public_of(keys)
+    assert (keys / "vendor.pub").read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.parametrize("kept", ["vendor.pem", "vendor.pub"])
+def test_init_never_writes_over_a_key(run: Run, tmp_path: Path, kept: str) -> None:
+    """A second init, or one beside a single half of a pair, is refused and changes nothing."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / kept).write_text("mine")
+    refused(run("init"), 1, f"{keys / kept} exists and is kept")
+    assert [path.name for path in keys.iterdir()] == [kept]
+    assert (keys / kept).read_text() == "mine"
+
+
+def test_init_takes_names_folders_and_files(run: Run, tmp_path: Path) -> None:
+    """NAME, --dir and --key say where the pair goes."""
+    assert run("init", "acme").code == 0
+    assert run("init", "acme", "--dir", tmp_path / "b" / "c").code == 0
+    assert run("init", "--key", tmp_path / "d" / "firm.pem").code == 0
+    for path in ("keys/acme", "b/c/acme", "d/firm"):
+        assert (tmp_path / f"{path}.pem").exists()
+        assert (tmp_path / f"{path}.pub").exists()
+    for name in ("a/b", "..", "", "a b", "x" * 65):
+        refused(run("init", name), 2, "is no name")
+    refused(run("init", "--key", tmp_path / "my key.pem"), 1, "a vendor's key file is called NAME.pub")
+
+
+def test_init_that_cannot_write_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    """A place that cannot be written to is named in one line."""
+    (tmp_path / "file").write_text("")
+    refused(run("init", "--dir", tmp_path / "file"), 1, str(tmp_path / "file"))
+    refused(run("init", "--dir", tmp_path / "file" / "below"), 1, "choose another place")
+
+
+def test_init_for_programs(run: Run, tmp_path: Path) -> None:
+    """--json and --plain give name, files and public key."""
+    keys = tmp_path / "keys"
+    document = json.loads(run("init", "--json").out)
+    assert document == {
+        "name": "vendor",
+        "key": str(keys / "vendor.pem"),
+        "pub": str(keys / "vendor.pub"),
+        "public_key": public_of(keys).hex(),
+    }
+    plain = run("init", "two", "--plain").out
+    assert plain == f"two\t{keys / 'two.pem'}\t{keys / 'two.pub'}\t{public_of(keys, 'two').hex()}\n"
+    refused(run("init", "three", "--plain", "--json"), 2, "exclude each other")
+
+
+def test_passphrase_from_the_environment(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALS_VENDOR_PASSPHRASE locks the new key and opens it; without it, or with another, the key stays shut."""
+    monkeypatch.setenv("ALS_VENDOR_PASSPHRASE", "correct horse")
+    assert run("init").code == 0
+    pem = (tmp_path / "keys" / "vendor.pem").read_bytes()
+    assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert len(issue(run)) == 1
+    monkeypatch.setenv("ALS_VENDOR_PASSPHRASE", "wrong")
+    result = run("issue", "--product", "ATIES", "--seats", 5)
+    refused(result, 1, "the passphrase is wrong")
+    assert "wrong horse" not in result.err
+    monkeypatch.delenv("ALS_VENDOR_PASSPHRASE")
+    monkeypatch.setattr(sys, "stdin", Path(os.devnull).open())  # noqa: SIM115 - closed by the next line's run
+    with sys.stdin:
+        refused(run("issue", "--product", "ATIES", "--seats", 5), 1, "set ALS_VENDOR_PASSPHRASE")
+
+
+def test_passphrase_for_an_open_key_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passphrase in the environment does not keep a key without one from being used."""
+    assert run("init").code == 0
+    monkeypatch.setenv("ALS_VENDOR_PASSPHRASE", "of another key")
+    assert len(issue(run)) == 1
+
+
+def test_passphrase_that_is_too_long_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the format cannot hold is refused in one line, and nothing is written."""
+    monkeypatch.setenv("ALS_VENDOR_PASSPHRASE", "x" * 5_000)
+    refused(run("init"), 1, "passphrase")
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_passphrase_on_a_terminal(tmp_path: Path) -> None:
+    """Asked for on a terminal, twice when it is new, and never shown."""
+    answered = on_terminal(["init", "--dir", str(tmp_path), "--passphrase"], b"open sesame\n" * 2)
+    assert answered.count("open sesame") == 0
+    assert (tmp_path / "vendor.pem").read_bytes().startswith(b"-----BEGIN ENCRYPTED")
+    arguments = ["issue", "--dir", str(tmp_path), "--product", "ATIES", "--seats", "5"]
+    assert "040000" in on_terminal(arguments, b"open sesame\n")
+    assert "the passphrase is wrong" in on_terminal(arguments, b"open barley\n")
+
+
+def on_terminal(arguments: list[str], typed: bytes) -> str:
+    """Run als-vendor in a pseudo-terminal, type what it asks for, and give all that it showed."""
+    import pty
+
+    control, terminal = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALS_")}
+    program = [sys.executable, "-c", "from als_tools.vendor import main; main()", *arguments]
+    process = subprocess.Popen(
+        program, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
+    )
+    os.close(terminal)
+    shown = b""
+    answers = typed.splitlines(keepends=True)
+    while select.select([control], [], [], 30)[0]:
+        try:
+            piece = os.read(control, 4096)
+        except OSError:  # the terminal's other side is closed: the program has ended
+            break
+        if not piece:
+            break
+        shown += piece
+        if answers and shown.endswith(b": "):  # the blank comes when the echo is off
+            os.write(control, answers.pop(0))
+    os.close(control)
+    process.wait(30)
+    return shown.decode()
+
+
+# issue.
+
+
+def test_issued_serial_says_what_was_asked_for(run: Run, tmp_path: Path) -> None:
+    """Product, seats and issuer are in it, no end, no trial and no lock; the signature holds."""
+    run("init")
+    (text,) = issue(run)
+    raw = serial.read(text)
+    content = serial.decode(raw)
+    public = public_of(tmp_path / "keys")
+    assert serial.verify(raw, public)
+    assert content == serial.Serial(1, 5, content.serial_id, issuer=serial.issuer_of(public))
+    assert text == serial.write(raw)
+
+
+def test_issued_serial_with_everything(run: Run, tmp_path: Path) -> None:
+    """--until is the last day, --trial-days makes a trial, --lock names the server."""
+    run("init")
+    pair = keyfile.generate()
+    keyfile.write(tmp_path, "server", pair)
+    for key in (keyfile.to_z85(pair.public), pair.public.hex(), tmp_path / "server.key"):
+        (text,) = issue(run, "--until", "2027-12-31", "--trial-days", 30, "--lock", key)
+        content = serial.decode(serial.read(text))
+        assert content.last_day == (date(2027, 12, 31) - date(2000, 1, 1)).days
+        assert (content.trial, content.trial_days) == (True, 30)
+        assert content.lock == serial.lock_of(pair.public)
+
+
+def test_serials_have_random_ids(run: Run) -> None:
+    """--count gives so many serials, and no two that were ever issued have the same id."""
+    run("init")
+    texts = issue(run, "--count", 50) + issue(run, "--count", 50)
+    assert len({serial.decode(serial.read(text)).serial_id for text in texts}) == 100
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--seats", 0),
+        ("--seats", 1_000_001),
+        ("--seats", "many"),
+        ("--count", 0),
+        ("--trial-days", 0),
+        ("--trial-days", 65_536),
+        ("--until", "soon"),
+        ("--until", "2000-01-01"),
+        ("--until", "2179-06-07"),
+        ("--until", "2027-02-29"),
+        ("--lock", "no key"),
+        ("--product", "NOPE"),
+        ("--colour", "red"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: tuple[object, ...]) -> None:
+    """What is out of bounds or unknown is exit code 2 and one line."""
+    run("init")
+    refused(run("issue", "--product", "ATIES", "--seats", 5, *arguments), 2, "")
+
+
+@pytest.mark.parametrize("until", ["2000-01-02", "2179-06-06"])
+def test_bounds_of_the_last_day(run: Run, until: str) -> None:
+    """The first and the last day that fit into a serial can be asked for."""
+    run("init")
+    (text,) = issue(run, "--until", until)
+    assert serial.decode(serial.read(text)).last_day in (1, 65_535)
+
+
+def test_day_that_is_over_is_noted(run: Run) -> None:
+    """A serial that has ended can be issued, with a word about it on stderr."""
+    run("init")
+    result = run("issue", "--product", "ATIES", "--seats", 5, "--until", "2020-01-01")
+    assert result.code == 0
+    assert "2020-01-01 is over" in result.err
+
+
+def test_products_of_ones_own(run: Run, tmp_path: Path) -> None:
+    """--catalog takes files and folders; the code may be typed in any case; another vendor's product is noted."""
+    run("init")
+    (tmp_path / "catalog.d").mkdir()
+    file = tmp_path / "catalog.d" / "acme.toml"
+    file.write_text(CATALOG)
+    for place in (file, tmp_path / "catalog.d"):
+        result = run("issue", "--product", "paint", "--seats", 2, "--catalog", place)
+        assert serial.decode(serial.read(result.out)).product_number == 700
+        assert "counts only serials of the vendor acme" in result.err
+    refused(run("issue", "--product", "PAINT", "--seats", 2), 2, "ATIES, ATIW, ASD, APEC")
+    file.write_text(CATALOG.replace("700", "0"))
+    refused(run("issue", "--product", "PAINT", "--seats", 2, "--catalog", file), 1, "acme.toml:2: ")
+    refused(run("issue", "--product", "PAINT", "--seats", 2, "--catalog", tmp_path / "none"), 1, "cannot be read")
+
+
+def test_issued_serials_for_programs(run: Run, tmp_path: Path) -> None:
+    """--json gives one document with all fields, --plain the serial and the other fields with tabs."""
+    run("init")
+    arguments = ("issue", "--product", "APEC", "--seats", 7, "--until", "2027-12-31", "--count", 2)
+    rows = json.loads(run(*arguments, "--json").out)["rows"]
+    assert len(rows) == 2
+    content = serial.decode(serial.read(rows[0]["serial"]))
+    assert rows[0] == {
+        "serial_id": serial.short_id("APEC", content.serial_id),
+        "product": "APEC",
+        "product_name": "Acronis Privacy Expert Corporate",
+        "product_number": 4,
+        "seats": 7,
+        "last_day": "2027-12-31",
+        "expires_at": 1_830_297_600,
+        "trial": False,
+        "trial_days": None,
+        "lock": None,
+        "issuer": serial.issuer_of(public_of(tmp_path / "keys")).hex(),
+        "serial": serial.write(serial.read(rows[0]["serial"])),
+    }
+    lines = run(*arguments, "--plain").out.splitlines()
+    assert len(lines) == 2
+    text, short_id, *_ = lines[0].split("\t")
+    assert serial.parse_short_id(short_id) == ("APEC", serial.decode(serial.read(text)).serial_id)
+
+
+def test_output_file_is_new_and_private(run: Run, tmp_path: Path) -> None:
+    """--output writes what stdout would show, for its owner alone, and never over a file that is there."""
+    run("init")
+    file = tmp_path / "serials.txt"
+    arguments = ("issue", "--product", "ATIES", "--seats", 5, "--count", 3, "--output", file)
+    result = run(*arguments)
+    assert (result.code, result.out) == (0, "")
+    assert "3 serials of Acronis True Image Enterprise Server, 5 licenses each" in result.err
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_text()
+    assert [len(line) for line in before.splitlines()] == [179] * 3
+    refused(run(*arguments), 1, "exists and is kept")
+    assert file.read_text() == before
+    refused(run(*arguments[:-1], tmp_path / "none" / "serials.txt"), 1, "cannot be written")
+
+
+def test_key_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
+    """No key, several keys, a damaged one, one of another kind, one that others can read: each is named."""
+    arguments = ("issue", "--product", "ATIES", "--seats", 5)
+    keys = tmp_path / "keys"
+    refused(run(*arguments), 1, "als-vendor init")
+    run("init", "one")
+    run("init", "two")
+    refused(run(*arguments), 2, "one.pem, two.pem")
+    assert run(*arguments, "--key", keys / "two.pem").code == 0
+    refused(run(*arguments, "--key", keys / "three.pem"), 1, "cannot be read")
+    damaged = keys / "damaged.pem"
+    damaged.write_bytes((keys / "one.pem").read_bytes()[:60])
+    damaged.chmod(0o600)
+    refused(run(*arguments, "--key", damaged), 1, "damaged.pem cannot be opened")
+    damaged.write_bytes(
+        generate_private_key(SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    refused(run(*arguments, "--key", damaged), 1, "another kind than Ed25519")
+    (keys / "one.pem").chmod(0o644)
+    refused(run(*arguments, "--key", keys / "one.pem"), 1, "chmod 600")
+
+
+# show.
+
+
+def test_show_for_people(run: Run) -> None:
+    """Every field has its line, in words."""
+    run("init")
+    (text,) = issue(run, "--trial-days", 30, "--until", "2027-12-31")
+    result = run("show", text)
+    assert result.code == 0
+    for words in (
+        "Acronis True Image Enterprise Server (ATIES, number 1)",
+        serial.short_id("ATIES", serial.decode(serial.read(text)).serial_id),
+        "licenses    5\n",
+        "2027-12-31",
+        "yes, 30 days from the first import",
+        "no server",
+        "valid, of the vendor vendor",
+        text,
+    ):
+        assert words in result.out
+
+
+def test_show_reads_what_people_paste(run: Run, tmp_path: Path) -> None:
+    """In lower case, with blanks, as one argument or many, the serial is the same."""
+    wanted = run("show", KNOWN_TEXT).out
+    assert KNOWN_TEXT in wanted
+    assert run("show", KNOWN_TEXT.lower()).out == wanted
+    assert run("show", *KNOWN_TEXT.split("-")).out == wanted
+    assert run("show", KNOWN_TEXT.replace("-", "\n")).out == wanted
+
+
+def test_show_for_programs(run: Run, tmp_path: Path) -> None:
+    """--json has one key a field, the signature's among them; --plain one line a field."""
+    pub = tmp_path / "acme.pub"
+    vendorkeys.write(pub, VENDOR_PUBLIC)
+    document = json.loads(run("show", KNOWN_TEXT, "--json", "--pub", pub).out)
+    assert document == {
+        "serial_id": serial.short_id("ATIES", KNOWN.serial_id),
+        "product": "ATIES",
+        "product_name": "Acronis True Image Enterprise Server",
+        "product_number": 1,
+        "seats": 100,
+        "last_day": None,
+        "expires_at": None,
+        "trial": False,
+        "trial_days": None,
+        "lock": None,
+        "issuer": ISSUER.hex(),
+        "serial": KNOWN_TEXT,
+        "signature": "valid",
+        "vendor": "acme",
+    }
+    lines = dict(line.split("\t") for line in run("show", KNOWN_TEXT, "--plain", "--pub", pub).out.splitlines())
+    assert list(lines) == list(document)
+    assert (lines["last_day"], lines["trial"], lines["signature"]) == ("", "false", "valid")
+
+
+def test_show_tells_whose_signature_it_is(run: Run, tmp_path: Path) -> None:
+    """valid, forged (exit code 1), of an unknown vendor, or not checked when there is no key to check with."""
+    assert json.loads(run("show", KNOWN_TEXT, "--json").out)["signature"] == "not_checked"
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
+    vendorkeys.write(tmp_path / "other.pub", other)
+    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
+    shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub")
+    assert (shown.code, json.loads(shown.out)["signature"]) == (0, "unknown_vendor")
+    shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub", "--vendor-key", tmp_path / "acme.pub")
+    assert json.loads(shown.out)["vendor"] == "acme"
+    raw = bytearray(serial.read(KNOWN_TEXT))
+    raw[7] += 1  # one more seat
+    forged = serial.write(bytes(raw[:96]) + zlib.crc32(raw[:96]).to_bytes(4, "big"))
+    shown = run("show", forged, "--json", "--pub", tmp_path / "acme.pub")
+    assert (shown.code, json.loads(shown.out)["signature"]) == (1, "forged")
+    assert shown.err.startswith("als-vendor: forged: ")
+
+
+def test_show_of_what_is_no_serial(run: Run) -> None:
+    """Mistyped and unsupported ones are refused with the word that an import would give, and the reason."""
+    refused(run("show", mistype(KNOWN_TEXT)), 1, "mistyped: The serial has a wrong letter or digit")
+    refused(run("show", KNOWN_TEXT[:-1]), 1, "mistyped: The serial has 159")
+    raw = b"\x02" + serial.read(KNOWN_TEXT)[1:96]
+    refused(run("show", serial.write(raw + zlib.crc32(raw).to_bytes(4, "big"))), 1, "unsupported: ")
+    refused(run("show", "\x1b[2J"), 1, "mistyped: ")
+
+
+def test_show_of_a_product_in_no_catalog(run: Run, tmp_path: Path) -> None:
+    """The number is shown, and with the right catalog the name."""
+    run("init")
+    file = tmp_path / "acme.toml"
+    file.write_text(CATALOG)
+    text = run("issue", "--product", "PAINT", "--seats", 2, "--catalog", file).out.strip()
+    assert "number 700, in no catalog here" in run("show", text).out
+    assert "Paint (PAINT, number 700)" in run("show", text, "--catalog", file).out
+
+
+# The files of public keys.
+
+
+def test_vendor_keys_of_a_folder(tmp_path: Path) -> None:
+    """All NAME.pub are read by name, other files are left alone, and a missing folder has none."""
+    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
+    vendorkeys.write(tmp_path / "other.corp-2.pub", bytes(32))
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert vendorkeys.read_folder(tmp_path) == {"acme": VENDOR_PUBLIC, "other.corp-2": bytes(32)}
+    assert vendorkeys.read_folder(tmp_path / "none") == {}
+    assert stat.S_IMODE((tmp_path / "acme.pub").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"AAAA",
+        b"not base64 at all",
+        vendorkeys.encode(bytes(32))[:-3],
+        vendorkeys.encode(bytes(32)) * 2,
+        b"-----BEGIN PUBLIC KEY-----\n" + vendorkeys.encode(bytes(32)),
+        b"\xff" * 44,
+        b"A" * 1_000_000,
+    ],
+)
+def test_damaged_vendor_key_is_named(tmp_path: Path, data: bytes) -> None:
+    """What is not one line with the base64 of 32 bytes is refused, naming the file."""
+    path = tmp_path / "acme.pub"
+    path.write_bytes(data)
+    with pytest.raises(vendorkeys.VendorKeyError, match=r"acme\.pub"):
+        vendorkeys.read_folder(tmp_path)
+
+
+def test_vendor_key_with_windows_line_end(tmp_path: Path) -> None:
+    """A file that went through an editor on Windows, with its mark and CRLF, is read all the same."""
+    (tmp_path / "acme.pub").write_bytes(b"\xef\xbb\xbf" + vendorkeys.encode(VENDOR_PUBLIC).strip() + b"\r\n")
+    assert vendorkeys.read_folder(tmp_path) == {"acme": VENDOR_PUBLIC}
+
+
+def test_vendor_key_files_that_confuse(tmp_path: Path) -> None:
+    """A name that no catalog can hold, and one key under two names, are refused, naming the file."""
+    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
+    vendorkeys.write(tmp_path / "acme2.pub", VENDOR_PUBLIC)
+    with pytest.raises(vendorkeys.VendorKeyError, match=r"acme2\.pub: holds the same key as acme\.pub"):
+        vendorkeys.read_folder(tmp_path)
+    (tmp_path / "acme2.pub").rename(tmp_path / "ac me.pub")
+    with pytest.raises(vendorkeys.VendorKeyError, match=r"ac me\.pub: a vendor's key file is called NAME\.pub"):
+        vendorkeys.read_folder(tmp_path)
+
+
+# The program.
+
+
+def test_version_and_help(run: Run) -> None:
+    """--version names the version; help shows every option with its environment variable and its default."""
+    assert run("--version").out == f"als-vendor {als.__version__}\n"
+    assert run().code == 0
+    text = " ".join(run("issue", "--help").out.replace("│", " ").split())
+    for words in ("ALS_VENDOR_KEY", "ALS_VENDOR_DIR", "ALS_VENDOR_CATALOG", "[default: 1]", "(no end)", "(any server)"):
+        assert words in text
+    refused(run("isue"), 2, "isue")
+
+
+def test_installed_program(tmp_path: Path) -> None:
+    """The script als-vendor beside this Python makes a key and issues a serial that show calls valid."""
+    program = str(Path(sys.executable).with_name("als-vendor"))
+    environment = {**os.environ, "ALS_VENDOR_DIR": str(tmp_path)}
+
+    def output(*arguments: str) -> str:
+        done = subprocess.run(
+            [program, *arguments], env=environment, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        return done.stdout
+
+    output("init")
+    text = output("issue", "--product", "ATIES", "--seats", "5").strip()
+    assert "valid, of the vendor vendor" in output("show", text)
+
+
+def test_signing_key_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk fails before the public half is safe, no half of a pair stays behind."""
+    synced: list[int] = []
+
+    def failing_fsync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) > 2:  # the private key and its folder are on disk by then
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", failing_fsync)
+    with pytest.raises(signing_keys.SigningKeyError, match="No space left on device"):
+        signing_keys.make(tmp_path / "vendor.pem", None)
+    assert list(tmp_path.iterdir()) == []

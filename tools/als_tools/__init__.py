@@ -1,0 +1,1 @@
+"""The administrator's tools: the `als` command line, its views, the demo, and the vendor's tool."""

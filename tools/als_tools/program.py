@@ -1,0 +1,46 @@
+"""How a program of ours ends: whatever stops a command is one line on stderr and the exit code that goes with it."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from als_agents.errors import ClientError
+from als_tools import formats
+from als_tools.failures import Exit, Failure
+from als_tools.output import ClosedPipe, say
+
+
+def run(application: typer.Typer, words: Sequence[str], program: str) -> int:
+    """Run the command that `words` name and give the program's exit code."""
+    try:
+        code = application(args=list(words), prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else Exit.DONE
+    except Failure as error:
+        say(f"{program}: {formats.clean(str(error))}")
+        return error.code
+    except ClientError as error:
+        say(f"{program}: {formats.clean(str(error))}")
+        return error.exit_code
+    except typer.TyperException as error:
+        say(f"{program}: {formats.clean(_sentence(error))}")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except (ClosedPipe, BrokenPipeError):
+        return _close_pipe()
+
+
+def _sentence(error: typer.TyperException) -> str:
+    """Say what is wrong with the words that were typed, and where to read how they should be."""
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    return " ".join(error.format_message().rstrip(".").split()) + hint
+
+
+def _close_pipe() -> int:
+    """Whoever read our output has seen enough: that is no failure, and nothing more can be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.DONE
