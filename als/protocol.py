@@ -7,6 +7,7 @@ The tables OPERATIONS and CODES are the contract; adding an operation is a row h
 import re
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgpack
@@ -37,7 +38,7 @@ ROWS_PER_PAGE_MAX = 1_000
 CURSOR_BYTES_MAX = 256
 UINT64_MAX = 2**64 - 1
 
-_CODE = re.compile(r"[A-Za-z0-9-]{1,32}\Z").match
+_CODE = lru_cache(4_096)(re.compile(r"[A-Za-z0-9-]{1,32}\Z").match)  # the same few codes come in every request
 
 Request = dict[str, Any]
 """A checked request: the keys of its operation have the right types, unknown keys may still be there."""
@@ -143,8 +144,9 @@ def _text_check(least: int, most: int) -> Callable[[object], bool]:
     def check(value: object) -> bool:
         if type(value) is not str:
             return False
-        length = len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-        return least <= length <= most
+        if value.isascii():
+            return least <= len(value) <= most
+        return least <= len(value.encode("utf-8", "surrogatepass")) <= most
 
     return check
 
@@ -167,20 +169,21 @@ def _wrong_computer_key(computer: object) -> str | None:
     """Name the first key that makes `computer` unusable, or None when it is well-formed."""
     if type(computer) is not dict:
         return "computer"
-    macs = computer.get("macs")
+    get = computer.get
+    macs = get("macs")
     if type(macs) is not list or not 1 <= len(macs) <= MACS_MAX:
         return "computer.macs"
     for mac in macs:
         if type(mac) is not bytes or len(mac) != MAC_BYTES:
             return "computer.macs"
-    if not _is_host(computer.get("host")):
+    if not _is_host(get("host")):
         return "computer.host"
-    if not _is_address(computer.get("address")):
+    if not _is_address(get("address")):
         return "computer.address"
-    machine_id = computer.get("machine_id")
+    machine_id = get("machine_id")
     if machine_id is not None and not _is_machine_id(machine_id):
         return "computer.machine_id"
-    kind = computer.get("kind")
+    kind = get("kind")
     if kind is not None and kind != "server" and kind != "workstation":
         return "computer.kind"
     return None
@@ -251,7 +254,12 @@ OPERATIONS: Mapping[str, Operation] = {
     "admin_remove": Operation(Role.ADMIN, (_need("key", _is_key),)),
 }
 
-_KEYS_OF_ALL = 4  # v, id, op, patience_ms
+_KEYS_OF_ALL = frozenset({"v", "id", "op", "patience_ms"})
+_KEYS_OF_COMPUTER = frozenset({"macs", "host", "address", "machine_id", "kind"})
+_KEYS_OF = {
+    name: _KEYS_OF_ALL | {field.name for field in operation.fields} | ({"computer"} if operation.computer else set())
+    for name, operation in OPERATIONS.items()
+}
 
 
 def _refuse_extension(code: int, data: bytes) -> None:
@@ -285,7 +293,7 @@ def decode(frame: bytes) -> Request:
     wrong = _wrong_key(operation, request)
     if wrong is not None:
         raise MalformedError(request_id, _bad_key(wrong))
-    if _is_nested_too_deep(request):
+    if _has_unknown_keys(name, request) and _is_nested_too_deep(request):
         raise MalformedError(request_id, Refusal("bad_request", "The message is nested too deep, or has extensions."))
     return request
 
@@ -315,6 +323,14 @@ def _wrong_key(operation: Operation, request: Request) -> str | None:
     return None
 
 
+def _has_unknown_keys(operation: str, request: Request) -> bool:
+    """Say whether there is anything beside the checked keys, which are all shallow."""
+    if not request.keys() <= _KEYS_OF[operation]:
+        return True
+    computer = request.get("computer")
+    return computer is not None and not computer.keys() <= _KEYS_OF_COMPUTER
+
+
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -340,7 +356,18 @@ def _is_nested_too_deep(request: Request) -> bool:
 
 def encode_reply(request_id: int, now: int, fields: Mapping[str, Any]) -> bytes:
     """Write a reply that grants what was asked; `fields` are the operation's own keys."""
-    return _pack({"v": VERSION, "id": request_id, "ok": True, "time": now, **fields})
+    return encode_head(request_id, fields) + encode_tail(now, fields)
+
+
+def encode_head(request_id: int, fields: Mapping[str, Any]) -> bytes:
+    """Write how many keys a reply has, and its id, which comes first."""
+    head: bytes = _MAP_OF[len(fields) + 4] + msgpack.packb(request_id)
+    return head
+
+
+def encode_tail(now: int, fields: Mapping[str, Any]) -> bytes:
+    """Write everything of a reply but its id; renewals of one product and turn differ in nothing else."""
+    return _pack({"v": VERSION, "ok": True, "time": now, **fields})[1:]  # its own head is one byte, up to 15 keys
 
 
 def encode_refusal(request_id: int, now: int, refusal: Refusal) -> bytes:
@@ -380,6 +407,9 @@ def decode_reply(frame: bytes) -> dict[str, Any]:
 def _pack(message: Mapping[str, Any]) -> bytes:
     packed: bytes = msgpack.packb(message)
     return packed
+
+
+_MAP_OF = [bytes([0x80 | keys]) + msgpack.packb("id") for keys in range(16)]  # msgpack's "fixmap" goes up to 15 keys
 
 
 def mac_text(mac: bytes) -> str:

@@ -22,7 +22,10 @@ _SEEN_BYTES = SEEN.size
 
 
 def renew(tx: Transaction, catalog: Catalog, request: Request, key: bytes, now: int) -> dict[str, Any] | None:
-    """Renew a lease that nothing else happens to; None when something else does, or may."""
+    """Renew a lease that nothing else happens to; None when something else does, or may.
+
+    All renewals of a product in one transaction get the same answer object, so that it need be written only once.
+    """
     product = catalog.by_code.get(request["product"])
     if product is None or not product.reusable or request.get("want_lease"):
         return None
@@ -54,7 +57,11 @@ def renew(tx: Transaction, catalog: Catalog, request: Request, key: bytes, now: 
     head = LEASE_HEAD.pack(state, serial, acquired_at, now, period_s, due_at, expires_at)
     rest = raw[seen + _SEEN_BYTES :]
     tx.put(_LEASES, lease, b"".join((head, raw[LEASE_HEAD_BYTES:seen], SEEN.pack(now), rest)))
-    return {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
+    answer: dict[str, Any] | None = tx.memo.get(("renewed", product.number))
+    if answer is None:
+        answer = {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
+        tx.memo["renewed", product.number] = answer
+    return answer
 
 
 def _place_of_seen(raw: bytes, code: bytes, holder: bytes) -> int | None:
