@@ -1,0 +1,116 @@
+"""One license at work: a session, a keeper and the thread that runs them.
+
+It knows how the parts fit, not what a program does with the news. `listen` is called in its thread.
+"""
+
+import contextlib
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from als import clock
+from als.protocol import Refusal
+from als_agents.errors import ClientError
+from als_agents.genuine import Vendor
+from als_agents.keeper import Keeper
+from als_agents.loop import Loop
+from als_agents.server import Server
+from als_agents.session import Event, Notice, Session
+from als_agents.workplace import Workplace
+
+THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
+
+logger = logging.getLogger("als_agents")
+
+
+class LicenseThread:
+    """Keeps one license until `stop`. `vendor` None believes every server that has the right key."""
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        product: str,
+        component: str,
+        *,
+        listen: Callable[[Notice], None],
+        version: str | None = None,
+        works_offline: bool = False,
+        vendor: Vendor | None = None,
+        remembers_catalog: bool = False,
+    ) -> None:
+        """With `remembers_catalog` the server is asked what its catalog says, for days without a server."""
+        self._workplace = workplace
+        self._listen = listen
+        self._vendor = vendor
+        self._remembers_catalog = remembers_catalog
+        self._keeper = Keeper(
+            find=workplace.find,
+            explain=workplace.explain,
+            identity=workplace.pair,
+            computer=workplace.computer,
+            on_notice=self._on_notice,
+            inspect=None if vendor is None else self._inspect,
+        )
+        self.session = Session(
+            product,
+            component,
+            now=self._keeper.now(),
+            source=random.Random(),
+            version=version,
+            works_offline=works_offline,
+            always_wants_lease=vendor is not None,
+        )
+        self._loop = Loop(self._keeper)
+        self._thread = threading.Thread(target=self._loop.run, name=f"als {product}/{component}", daemon=True)
+
+    @property
+    def is_current(self) -> bool:
+        """Say whether the caller runs in this very thread."""
+        return self._thread is threading.current_thread()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Say whether `stop` was called."""
+        return self._loop.is_stopping
+
+    def start(self) -> None:
+        """Begin to ask for the license."""
+        self._keeper.add(self.session)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and close every connection. The license stays as it is."""
+        self._loop.stop()
+        if not self.is_current:
+            self._thread.join(THREAD_END_S_MAX)
+
+    def release(self) -> None:
+        """Begin to give the license back; RELEASED or NOT_RELEASED tells how it ended."""
+        self._loop.call(lambda: self._keeper.release(self.session))
+
+    def abandon(self) -> None:
+        """Let go of what a fork has copied: the parent's thread is not here, and its sockets must not be touched."""
+        self._keeper.close()
+        self._loop.abandon()
+
+    def _on_notice(self, session: Session, notice: Notice) -> None:
+        if notice.event is Event.ACQUIRED and self._remembers_catalog:
+            self._keeper.ask_home(session, "hello", self._remember)
+        self._listen(notice)
+
+    def _remember(self, reply: Mapping[str, Any]) -> None:
+        products = reply.get("products")
+        if not isinstance(products, list):
+            return
+        with contextlib.suppress(TypeError, AttributeError):  # a server that tells nonsense is not remembered
+            try:
+                self._workplace.parameters.remember_catalog(products)
+            except ClientError as error:
+                logger.warning("what the server's catalog says is not kept: %s", error)
+
+    def _inspect(self, session: Session, reply: Mapping[str, Any], server: Server) -> Refusal | None:
+        assert self._vendor is not None
+        lease = reply.get("lease")
+        return self._vendor.doubt(lease if isinstance(lease, dict) else None, server.key, clock.wall_s())

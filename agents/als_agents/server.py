@@ -1,0 +1,74 @@
+"""One server as a client knows it: where it is, which key it must show, and where that key comes from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from als import keyfile
+from als_agents.errors import BadServerArgument
+from als_agents.known_servers import Pin
+from als_agents.parameters import StoredServer
+from als_agents.server_address import address_text
+
+Origin = Literal["given", "local", "known", "stored", "found"]
+"""Where a key comes from: the user, this machine's data folder, the pins, the stored parameters, or the
+server's own answer, which alone proves nothing."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to connect to. `address` is what the user gave, normalized; "" when a search found it.
+
+    `server_id` and `name` are "" where only the key is known.
+    """
+
+    host: str
+    port: int
+    key: bytes
+    server_id: str = ""
+    name: str = ""
+    address: str = ""
+    origin: Origin = "found"
+
+    def __str__(self) -> str:
+        """Name it for a person."""
+        where = address_text(self.host, self.port)
+        return f"{self.name} ({where})" if self.name else where
+
+    @property
+    def fingerprint(self) -> str:
+        """Its key as people compare it."""
+        return keyfile.fingerprint(self.key)
+
+    def as_pin(self) -> Pin:
+        """Say it as the known servers remember it."""
+        return Pin(self.address, self.server_id, self.key, self.name, self.host, self.port)
+
+    def as_stored(self) -> StoredServer:
+        """Say it as the stored parameters remember it."""
+        return StoredServer(self.host, self.port, self.key, self.server_id, self.name)
+
+    @classmethod
+    def from_pin(cls, pin: Pin) -> Self:
+        """Read what the known servers remember."""
+        return cls(pin.host, pin.port, pin.key, pin.server_id, pin.name, pin.address, "known")
+
+    @classmethod
+    def from_stored(cls, stored: StoredServer) -> Self:
+        """Read what the stored parameters remember."""
+        return cls(stored.host, stored.port, stored.key, stored.server_id, stored.name, origin="stored")
+
+
+def read_server_key(text: str) -> bytes:
+    """Read a server's public key as users give it: its 40 characters, or the path of a `server.key`.
+
+    Raises BadServerArgument.
+    """
+    try:
+        return keyfile.from_z85(text)
+    except ValueError:
+        pass
+    try:
+        return keyfile.read_public(Path(text))
+    except keyfile.KeyFileError:
+        raise BadServerArgument(f"{text} is neither a key of 40 characters nor a readable server.key") from None

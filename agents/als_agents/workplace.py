@@ -1,0 +1,141 @@
+"""All that a program on this computer needs to reach its license servers: keys, files, the finder, the computer.
+
+It joins the parts for the SDK, the commands and the deployment server, and sends single requests with failover.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from als import folders, keyfile
+from als_agents import identity
+from als_agents.client import Client
+from als_agents.errors import ClientError, NoAnswer, Refused
+from als_agents.keeper import ANSWER_S_MAX, NEXT_SERVER_S_MAX
+from als_agents.key_pairs import own_pair
+from als_agents.known_servers import FILE_NAME as KNOWN_SERVERS_NAME
+from als_agents.known_servers import KnownServers
+from als_agents.parameters import FILE_NAME as PARAMETERS_NAME
+from als_agents.parameters import ParametersFile
+from als_agents.servers import Finder, Server
+
+Computer = Mapping[str, Any]
+
+
+class Workplace:
+    """What a program works with. `server` is a server argument (commas between several), None to find one.
+
+    `computer` replaces this computer: a deployment's target, or a simulated one. Raises KeyFileError,
+    FolderUnusable and BadServerArgument.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str | None = None,
+        server_key: bytes | None = None,
+        folder: Path | None = None,
+        pair: keyfile.KeyPair | None = None,
+        computer: Computer | None = None,
+    ) -> None:
+        self.folder = folder if folder is not None else folders.client_dir()
+        self.pair = pair if pair is not None else own_pair(self.folder)
+        self.parameters = ParametersFile(self.folder / PARAMETERS_NAME)
+        known = KnownServers(self.folder / KNOWN_SERVERS_NAME)
+        self.finder = Finder(known=known, parameters=self.parameters)
+        self.server = server
+        self.server_key = server_key
+        self._computer = computer
+        self._computers: dict[str, Computer] = {}  # by server host: looking at all adapters takes milliseconds
+        self._servers: list[Server] = []
+
+    def computer(self, server_host: str | None = None) -> Computer:
+        """Give the computer as a request to this server names it. Raises BadIdentity."""
+        if self._computer is not None:
+            return self._computer
+        key = server_host or ""
+        if key not in self._computers:
+            self._computers[key] = identity.computer(server_host)
+        return self._computers[key]
+
+    def find(self) -> list[Server]:
+        """Find the servers to use, the preferred first; again, when those that were found fell silent.
+
+        Raises ClientError.
+        """
+        self._computers.clear()  # an adapter may have come or gone
+        servers = self.finder.find_all(self.server, server_key=self.server_key)
+        if self._servers == servers and servers[0].origin in ("stored", "found"):
+            moved = self.finder.find_elsewhere(servers[0])
+            if moved is not None:
+                return [*servers, moved]
+        self._servers = servers
+        return servers
+
+    def explain(self, server: Server) -> ClientError:
+        """Say what is behind the silence of a server."""
+        return self.finder.explain_silence(server)
+
+    def ask(self, operation: str, **fields: Any) -> tuple[dict[str, Any], Server]:
+        """Send one request to the first server that answers; give its reply and who it was.
+
+        Raises Refused for a server's no, and ServerNotFound, KeyChanged or another ClientError when none answers.
+        """
+        with Caller(self.find(), self.pair, self.explain) as caller:
+            reply = caller.ask(operation, lambda server: fields)
+            return reply, caller.server
+
+    def ask_for_computer(self, operation: str, **fields: Any) -> tuple[dict[str, Any], Server]:
+        """Send one request that names the computer; otherwise as `ask`."""
+        with Caller(self.find(), self.pair, self.explain) as caller:
+            reply = caller.ask(operation, lambda server: {**fields, "computer": self.computer(server.host)})
+            return reply, caller.server
+
+
+class Caller:
+    """Blocking requests to several servers: to the one that answered last, to the next when it is silent."""
+
+    def __init__(
+        self, servers: Sequence[Server], pair: keyfile.KeyPair, explain: Callable[[Server], ClientError]
+    ) -> None:
+        assert servers, "a search gives at least one server, or raises"
+        self.server = servers[0]
+        self._servers = list(servers)
+        self._clients = {server: Client(server.host, server.port, server.key, pair) for server in servers}
+        self._explain = explain
+
+    def __enter__(self) -> "Caller":
+        """Give the caller itself; leaving closes its connections."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients.values():
+            client.close()
+
+    def ask(self, operation: str, fields: Callable[[Server], Mapping[str, Any]]) -> dict[str, Any]:
+        """Send a request, with the fields that `fields` makes for a server, until one answers.
+
+        Raises Refused, its code `unavailable` only when every server that answered said so; KeyChanged and
+        ServerNotFound when none answered.
+        """
+        left = sorted(self._servers, key=lambda server: server is not self.server)
+        busy: Refused | None = None
+        for index, server in enumerate(left):
+            patience_s = ANSWER_S_MAX if index == len(left) - 1 else NEXT_SERVER_S_MAX
+            try:
+                reply = self._clients[server].request(operation, timeout_s=patience_s, **fields(server))
+            except NoAnswer:
+                continue
+            except Refused as refused:
+                if refused.code != "unavailable":
+                    self.server = server
+                    raise
+                busy = refused
+                continue
+            self.server = server
+            return reply
+        raise busy if busy is not None else self._explain(left[0])
