@@ -41,7 +41,7 @@ class Model:
         self.events: list[tuple[str | None, ...]] = []  # kind, product, serial id, component
 
     def apply(self, request: dict[str, Any], key: bytes, address: str, now: int) -> dict[str, Any]:
-        """dict[str, Any] one request that `key` sent from `address`."""
+        """Apply one request that `key` sent from `address`."""
         role = self.roles.get(key, Role.AGENT)
         self.lapse(now)
         if role < OPERATIONS[request["op"]].role:

@@ -66,6 +66,8 @@ def lapse(tx: Transaction, journal: Journal, tally: Tally, product: int, compute
     place(tx, product, computer, lease, end + RETENTION_S)
     write(tx, product, computer, lease)
     tally.pool(product).lapsed += 1
+    if is_gone(tally, lease):
+        return  # its serial is being removed, and the lease with it: that has its event
     tally.usage(product, now).lapsed += 1
     who = computers.read(tx, computer)
     journal.write(Event(now, "lapsed", product, serialbook.id_of(tx, lease.serial), who.macs[0], who.host))

@@ -5,23 +5,13 @@ queue of its own and they are served in rounds, so that who floods waits behind 
 """
 
 from collections import deque
-from typing import Any, NamedTuple
 
 from als.protocol import PIPELINE_REQUESTS_MAX
+from als.server.core import Letter
 
 WAITING_MAX = 50_000  # about a second's work; what is beyond waits in its sender's socket
 WAITING_BYTES_MAX = 64 << 20
 PER_SENDER_MAX = PIPELINE_REQUESTS_MAX  # nobody may have more under way
-
-
-class Letter(NamedTuple):
-    """One request as it came: `envelope` is where the reply goes, `frame` tells the peer when it is asked."""
-
-    envelope: list[bytes]
-    body: bytes
-    sender: bytes
-    frame: Any
-    arrived_s: float
 
 
 class Backlog:

@@ -5,7 +5,7 @@ The core reads no clock; a turn's time comes from the clock guard.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from als import protocol
@@ -32,16 +32,17 @@ BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {
 log = logging.getLogger("als")
 
 
-class Arrival(NamedTuple):
-    """One message as it came: `sender` is its proven key, `peer` tells where from when it is asked.
+class Letter(NamedTuple):
+    """One request as it came: `sender` is its proven key, `frame` tells the peer's address when it is asked.
 
-    `waited_s` is how long it has been in the server's queue.
+    `envelope` is where the reply goes (the core does not look at it), `arrived_s` when it came, by the monotonic clock.
     """
 
+    envelope: tuple[bytes, ...]
     body: bytes
     sender: bytes
-    peer: Callable[[], str]
-    waited_s: float = 0.0
+    frame: Mapping[str, str]
+    arrived_s: float
 
 
 class Core:
@@ -66,14 +67,14 @@ class Core:
         self._mark(tx)
         store.submit(tx)
 
-    def turn(self, arrivals: Iterable[Arrival], reading: Reading) -> list[bytes]:
-        """Serve what has come; give one reply for each arrival, in their order, all of them durable."""
+    def turn(self, letters: Sequence[Letter], reading: Reading) -> list[bytes]:
+        """Serve what has come; give one reply for each letter, in their order, all of them durable."""
         self._reading = reading
         now = self.guard.tick(reading)
         while True:
             tx = self.store.begin()
             try:
-                replies, renewals = self._apply_all(tx, arrivals, now)
+                replies, renewals = self._apply_all(tx, letters, now)
                 self._do_housekeeping(tx, now)
                 self.store.submit(tx)
             except StoreFullError:
@@ -90,29 +91,46 @@ class Core:
         """Say whether there is something to do although nothing has come."""
         return self._more_to_sweep or reading.monotonic_s - self._swept_at >= SWEEP_EVERY_S
 
-    def _apply_all(self, tx: Transaction, arrivals: Iterable[Arrival], now: int) -> tuple[list[bytes], int]:
+    def _apply_all(self, tx: Transaction, letters: Sequence[Letter], now: int) -> tuple[list[bytes], int]:
+        """Apply each request; give the replies, and how many renewals there were.
+
+        Renewals share the answer of their product and turn, so all of their reply but its id is written once.
+        """
         self._write_notices(tx)
         replies: list[bytes] = []
         renewals = 0
-        for arrival in arrivals:
+        renewed: dict[str, Any] | None = None
+        tail = b""
+        monotonic_s = self._reading.monotonic_s
+        for letter in letters:
             try:
-                request = protocol.decode(arrival.body)
+                request = protocol.decode(letter.body)
             except MalformedError as error:
                 replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
                 continue
-            if arrival.waited_s and _has_run_out(request, arrival.waited_s):
+            if letter.arrived_s != monotonic_s and _has_run_out(request, monotonic_s - letter.arrived_s):
                 replies.append(protocol.encode_refusal(request["id"], now, BUSY))
-                continue
-            if request["op"] == "renew":
+            elif request["op"] == "renew":
                 renewals += 1
-            elif request["op"] == "import":
-                self._reload()
-            answer = self.ledger.apply(tx, request, Sender(arrival.sender, arrival.peer()), now)
-            if isinstance(answer, Refusal):
-                replies.append(protocol.encode_refusal(request["id"], now, answer))
+                answer = self.ledger.renew_quickly(tx, request, letter.sender, now)
+                if answer is None:
+                    replies.append(self._apply(tx, request, letter, now))
+                    continue
+                if answer is not renewed:
+                    renewed, tail = answer, protocol.encode_tail(now, answer)
+                replies.append(protocol.encode_head(request["id"], answer) + tail)
             else:
-                replies.append(protocol.encode_reply(request["id"], now, answer))
+                if request["op"] == "import":
+                    self._reload()
+                replies.append(self._apply(tx, request, letter, now))
         return replies, renewals
+
+    def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
+        """Apply one request by the rules; give its reply."""
+        answer = self.ledger.apply(tx, request, Sender(letter.sender, _peer_of(letter.frame)), now)
+        if isinstance(answer, Refusal):
+            return protocol.encode_refusal(request["id"], now, answer)
+        return protocol.encode_reply(request["id"], now, answer)
 
     def _do_housekeeping(self, tx: Transaction, now: int) -> None:
         """Sweep when a second is over or more is left; set the alive mark."""
@@ -169,6 +187,14 @@ class Core:
             },
             "rates": self.rates.per_second(self._reading.monotonic_s),
         }
+
+
+def _peer_of(frame: Mapping[str, str]) -> str:
+    """Ask a frame where it came from; "" when nobody knows."""
+    try:
+        return frame["Peer-Address"]
+    except (KeyError, ValueError, OSError):
+        return ""
 
 
 def _has_run_out(request: protocol.Request, waited_s: float) -> bool:

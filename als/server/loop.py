@@ -6,21 +6,24 @@ Nothing here waits for a peer: a reply that cannot be sent at once is dropped an
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
+import zmq.backend
 
 from als import keyfile
 from als.clock import Clock
 from als.server import access
 from als.server.answering import Answering
-from als.server.backlog import Backlog, Letter
-from als.server.core import Arrival, Core, refuse_busy
+from als.server.backlog import Backlog
+from als.server.core import Core, Letter, refuse_busy
 
 BATCH_MAX = 1_000  # requests in a turn: some 10 ms, and one fsync for all of them
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 POLL_MS = 1_000
+
+_Plain: Any = zmq.backend.Socket  # its recv and send cost half of what zmq.Socket's do, which add what we do not use
 
 log = logging.getLogger("als")
 
@@ -67,6 +70,7 @@ class Loop:
             self._poller.register(readable, zmq.POLLIN)
         self._second = 0
         self._backlog = Backlog()
+        self._fresh: list[Letter] = []
 
     def run(self) -> None:
         """Serve until the wake-up socket says stop."""
@@ -86,65 +90,56 @@ class Loop:
                 self.every_second()
             if self._sockets.router in events:
                 self._drain(reading.monotonic_s)
-            letters = self._backlog.take(BATCH_MAX)
+            letters = self._backlog.take(BATCH_MAX) if self._backlog else self._fresh
             if letters or self._core.needs_turn(reading):
-                arrivals = [
-                    Arrival(letter.body, letter.sender, _Peer(letter.frame), reading.monotonic_s - letter.arrived_s)
-                    for letter in letters
-                ]
-                self._send_all(letters, self._core.turn(arrivals, reading))
+                self._send_all(letters, self._core.turn(letters, reading))
+            self._fresh = []
             timeout_ms = 0 if self._backlog or self._core.needs_turn(reading) else POLL_MS
 
     def _drain(self, monotonic_s: float) -> None:
-        """Let at most DRAINED_MAX messages into the backlog. ZeroMQ serves its connections in turn."""
-        receive = self._sockets.router.recv
-        for _ in range(DRAINED_MAX):
-            if self._backlog.is_full:
-                return
+        """Take in what has come. As long as a turn can serve it all, it needs no queue."""
+        self._fresh = list(self._receive(DRAINED_MAX, monotonic_s))
+        if self._backlog or len(self._fresh) > BATCH_MAX:
+            for letter in self._fresh:
+                if not self._backlog.add(letter):
+                    self._send_all([letter], [refuse_busy(letter.body, self._core.guard.now)])
+            self._fresh = []
+
+    def _receive(self, most: int, monotonic_s: float) -> Iterator[Letter]:
+        """Receive at most `most` messages. ZeroMQ serves its connections in turn."""
+        receive, router, no_wait = _Plain.recv, self._sockets.router, zmq.NOBLOCK
+        key_of, id_bytes = access.sender_key, access.ROUTING_ID_BYTES
+        for _ in range(0 if self._backlog.is_full else most):
             try:
-                routing_id = receive(zmq.NOBLOCK)
+                routing_id = receive(router, no_wait)
             except zmq.Again:
                 return
-            frame: Any = receive(zmq.NOBLOCK, copy=False)
-            envelope = [routing_id]
-            if frame.more and not len(frame):
-                envelope.append(b"")
-                frame = receive(zmq.NOBLOCK, copy=False)
+            frame = receive(router, no_wait, False)
+            envelope: tuple[bytes, ...] = (routing_id,)
             if frame.more:
-                while frame.more:
-                    frame = receive(zmq.NOBLOCK, copy=False)
-                continue  # no envelope of ours
-            if len(routing_id) != access.ROUTING_ID_BYTES or routing_id[0] != 0:
+                if not len(frame):
+                    envelope = (routing_id, b"")
+                    frame = receive(router, no_wait, False)
+                if frame.more:
+                    while frame.more:
+                        frame = receive(router, no_wait, False)
+                    continue  # no envelope of ours
+            if len(routing_id) != id_bytes or routing_id[0] != 0:
                 continue  # a client that chose its own id
             try:
-                sender = access.sender_key(frame["User-Id"])
+                sender = key_of(frame.get("User-Id"))
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
-            letter = Letter(envelope, frame.bytes, sender, frame, monotonic_s)
-            if not self._backlog.add(letter):
-                self._send_all([letter], [refuse_busy(letter.body, self._core.guard.now)])
+            yield Letter(envelope, frame.bytes, sender, frame, monotonic_s)
 
     def _send_all(self, letters: list[Letter], replies: list[bytes]) -> None:
-        send = self._sockets.router.send
+        """Send each reply; one that cannot leave at once is dropped and counted, never waited for."""
+        send, router = _Plain.send, self._sockets.router
+        more, last = zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
         for letter, reply in zip(letters, replies, strict=True):
             try:
                 for frame in letter.envelope:
-                    send(frame, zmq.SNDMORE | zmq.NOBLOCK)
-                send(reply, zmq.NOBLOCK)
-            except zmq.ZMQError:  # gone, or does not read: never waited for
+                    send(router, frame, more)
+                send(router, reply, last)
+            except zmq.ZMQError:  # gone, or does not read
                 self._core.replies_dropped += 1
-
-
-class _Peer:
-    """Asks a frame where it came from, when somebody wants to know."""
-
-    __slots__ = ("_frame",)
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-
-    def __call__(self) -> str:
-        try:
-            return str(self._frame["Peer-Address"])
-        except zmq.ZMQError:
-            return ""

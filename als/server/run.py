@@ -4,6 +4,7 @@ Everything that can keep a server from starting becomes one StartError with one 
 """
 
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -29,6 +30,7 @@ from als.server.settings import Settings
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
+GARBAGE_THRESHOLD = 100_000  # a turn makes some ten thousand objects and no cycles: look once in several turns
 LOCAL_ADMIN_NAME = "local administrator"
 
 log = logging.getLogger("als")
@@ -65,6 +67,9 @@ def run(settings: Settings, clock: Clock) -> None:
         loop = Loop(core, sockets, Answering(answer), clock, wake)
         loop.every_second = lambda: _look_for_orders(data, core)
         print(f"ready: {settings.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
+        gc.collect()
+        gc.freeze()  # what lives as long as the server need not be looked at again and again
+        gc.set_threshold(GARBAGE_THRESHOLD)
         try:
             loop.run()
             core.stop(clock.read())
