@@ -8,10 +8,10 @@ from typing import Any
 import psutil
 import pytest
 import zmq
-from echo_server import EchoServer, say_yes
 
 from als import keyfile, protocol
 from als_agents.client import Client, NoAnswer, Refused, granted
+from echo_server import EchoServer, say_yes
 
 SHORT_S = 0.3
 LONG_S = 10.0

@@ -4,10 +4,10 @@ import socket
 import threading
 
 import pytest
-from echo_server import Beacon, saying
 
 from als import beacon
 from als_agents.discovery import FoundServer, ask, broadcast_addresses, discover
+from echo_server import Beacon, saying
 
 SHORT_S = 0.3
 LONG_S = 5.0

@@ -10,6 +10,7 @@ from typing import Any
 from als import folders, keyfile
 from als_agents import documents
 from als_agents.errors import KeyChanged
+from als_agents.server_address import address_text
 
 FILE_NAME = "known_servers.json"
 FORMAT = 1
@@ -93,13 +94,13 @@ class KnownServers:
         documents.change(self.path, _parse, _nothing(), edit)
 
 
-def key_changed(pinned: Pin, seen: Pin) -> KeyChanged:
-    """Say that `seen` has another key than `pinned`, and what to do about it."""
-    where = seen.address or pinned.address or f"{seen.host}:{seen.port}"
+def key_changed(pinned: Pin, seen: Pin, remedy: str = "als trust") -> KeyChanged:
+    """Say that `seen` has another key than `pinned`, and which command believes the new one."""
+    where = seen.address or pinned.address or address_text(seen.host, seen.port)
     return KeyChanged(
         f"the server {where} shows the key {keyfile.fingerprint(seen.key)}, but "
         f"{keyfile.fingerprint(pinned.key)} is known for it: somebody may be posing as the server. "
-        f"If it was set up anew, compare the fingerprint there and run: als trust {where}"
+        f"If it was set up anew, compare the fingerprint there and run: {remedy} {where}"
     )
 
 

@@ -30,7 +30,7 @@ from als_agents.errors import (
 from als_agents.known_servers import KnownServers, key_changed
 from als_agents.parameters import ParametersFile
 from als_agents.server import Origin, Server, read_server_key
-from als_agents.server_address import ServerAddress
+from als_agents.server_address import ServerAddress, address_text
 
 __all__ = ["SERVER_VARIABLE", "Confirm", "Finder", "Origin", "Server", "Trust", "read_server_key"]
 
@@ -40,6 +40,9 @@ HERE = ServerAddress("127.0.0.1", None)
 Trust = Literal["pin", "refuse", "ask"]
 """What to do with a key that was never seen: pin it (agents, and commands that read), refuse it (commands
 that change something), or ask a person."""
+
+REMEDIES: Mapping[Origin, str] = {"stored": "als-agent configure --server"}
+"""The command that believes a new key, where it is not the pins that hold the old one."""
 
 Confirm = Callable[[Server], bool]
 _LookUp = Callable[[], list[Server]]
@@ -87,10 +90,7 @@ class Finder:
         """
         lists = self._chosen(argument, server_key)
         if not lists:
-            found = self._searched()
-            if len(found) > 1:
-                raise _several([servers[0] for servers in found])
-            return self._trusted(found[0], trust, confirm)[0]
+            return self._trusted(self._only(self._searched()), trust, confirm)[0]
         servers = self._usable(lists, trust, confirm)
         if len(servers) == 1:
             return servers[0]
@@ -125,9 +125,7 @@ class Finder:
         if argument is not None:
             return self._asked_or_searched(server_address.parse(argument))[0]
         found = self._searched()
-        if len(found) > 1:
-            raise _several([servers[0] for servers in found])
-        return found[0][0]
+        return self._only(found)[0]
 
     def find_elsewhere(self, server: Server) -> Server | None:
         """Search for a server that is silent where it used to be; its key tells it from all others."""
@@ -153,7 +151,7 @@ class Finder:
             return _nobody_at(str(server))
         if found.key != server.key:
             seen = replace(server, key=found.key, server_id=found.server_id, name=found.name)
-            return key_changed(server.as_pin(), seen.as_pin())
+            return key_changed(server.as_pin(), seen.as_pin(), REMEDIES.get(server.origin, "als trust"))
         return ServerNotFound(
             f"{server} answers a search but no request; check that no firewall closes TCP port {server.port}"
         )
@@ -226,7 +224,7 @@ class Finder:
         named = [
             server
             for server in self._net.search()
-            if address.host in (server.name.casefold(), server.server_id.casefold())
+            if address.host.casefold() in (server.name.casefold(), server.server_id.casefold())
         ]
         if not named:
             raise ServerNotFound(f"no license server is called {address.host}; als --list shows all")
@@ -240,7 +238,8 @@ class Finder:
         Where the user named a data folder, its server is meant and no other.
         """
         found = self._net.search()
-        own = [server for server in found if server.key == self._local_key()]
+        local_key = self._local_key()
+        own = [server for server in found if server.key == local_key]
         if self._data_dir is not None and own:
             found = own
         elif self._data_dir is not None or not found:
@@ -291,7 +290,8 @@ class Finder:
         ):
             raise NotTrusted(
                 f"the key of {server} was never confirmed here ({server.fingerprint}); "
-                f"compare it with the server's and run: als trust {server.address or server.name}"
+                f"compare it with the server's and run: als trust "
+                f"{server.address or address_text(server.host, server.port)}"
             )
         try:
             self.known.remember(server.as_pin())
@@ -304,6 +304,12 @@ class Finder:
             return server.origin != "found" or self.known.holds(server.as_pin())
         except KeyChanged:
             return False
+
+    def _is_impostor(self, server: Server) -> bool:
+        try:
+            return not self._is_known(server) and self.known.holds(server.as_pin())
+        except KeyChanged:
+            return True
 
 
 def _constant(servers: list[Server]) -> _LookUp:

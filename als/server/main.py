@@ -41,11 +41,18 @@ DataDirOption = Annotated[
         envvar=folders.DATA_DIR_VARIABLE,
         help="Folder of keys, store, settings, catalog and vendors.",
         show_default="the platform's data folder",
+        readable=False,  # typer's own check would call a folder without rights wrong usage
     ),
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", envvar="ALS_CONFIG", help="Settings file.", show_default="als.toml in the data folder"),
+    typer.Option(
+        "--config",
+        envvar="ALS_CONFIG",
+        help="Settings file.",
+        show_default="als.toml in the data folder",
+        readable=False,
+    ),
 ]
 
 

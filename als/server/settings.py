@@ -61,10 +61,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def read_file(path: Path, required: bool) -> dict[str, Any]:
     """Read `als.toml`; an absent one is empty unless it is required. Raises SettingsError."""
-    if not path.exists() and not required:
-        return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not required:
+            return {}
+        raise SettingsError(f"{path}: {error.strerror}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
     for key, value in values.items():
