@@ -105,7 +105,7 @@ def test_exec_without_a_license_runs_nothing(site: Site, agent: Agent) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 def test_run_keeps_licenses_until_sigterm(site: Site, agent: Agent) -> None:
-    """The daemon says that it is ready, takes its licenses, ends with 0 at SIGTERM, and gives them back when told to."""
+    """The daemon says that it is ready, takes its licenses, ends at SIGTERM, and gives them back when told to."""
     product = site.product(1)
     line = agent.arguments("run", *of(product, 1), "--release-at-stop")
     with subprocess.Popen(line, env=agent.environment, stdout=-1, stderr=-1, text=True) as daemon:

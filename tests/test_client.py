@@ -95,7 +95,7 @@ def test_refusal_without_id_belongs_to_the_only_request() -> None:
 def test_nobody_there_is_no_answer() -> None:
     """A closed port is NoAnswer after the time-out, with exit code 3 and a hint."""
     with Client("127.0.0.1", free_port(), ME.public, ME) as client:
-        with pytest.raises(NoAnswer, match="did not answer within 0.3 s") as caught:
+        with pytest.raises(NoAnswer, match=r"did not answer within 0\.3 s") as caught:
             client.request("hello", timeout_s=SHORT_S)
         assert caught.value.exit_code == 3
 

@@ -100,6 +100,13 @@ def test_acknowledged_changes_survive_a_kill(site: Site, round_number: int) -> N
     assert used == sum(row["state"] == "active" for row in rows.values())
 
 
+def assert_kept(rows: list[dict[str, Any]], lease: dict[str, Any]) -> None:
+    """Check that a lease is the only one, as it was told; the outage of the restart may only make it longer."""
+    (row,) = rows
+    assert row | {"renew_by": None} == lease | {"renew_by": None}
+    assert row["renew_by"] >= lease["renew_by"]
+
+
 def test_each_reply_is_durable(site: Site) -> None:
     """A kill right after one reply loses nothing of it, for each operation that changes something."""
     product, admin = site.product(), new_keys()
@@ -114,13 +121,13 @@ def test_each_reply_is_durable(site: Site) -> None:
 
     lease = site.client(keys).ask("acquire", **wanted)["lease"]
     restart(site)
-    assert site.admin.rows("leases", product=product.code) == [lease]
+    assert_kept(site.admin.rows("leases", product=product.code), lease)
 
     later = site.client(keys).wait_until(
         lambda reply: reply["lease"]["renewed_at"] > lease["renewed_at"], "renew", want_lease=True, **wanted
     )
     restart(site)
-    assert site.admin.rows("leases", product=product.code) == [later["lease"]]
+    assert_kept(site.admin.rows("leases", product=product.code), later["lease"])
 
     site.client(keys).ask("acquire", **(wanted | {"component": "shield"}))
     restart(site)

@@ -125,7 +125,7 @@ def test_pinning_again_writes_nothing(tmp_path: Path) -> None:
             {
                 "format": 1,
                 "servers": [
-                    dict(address="a:1", server_id="", key="x" * 40, name="", host="a", port="1"),
+                    {"address": "a:1", "server_id": "", "key": "x" * 40, "name": "", "host": "a", "port": "1"},
                 ],
             }
         ).encode(),

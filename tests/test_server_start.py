@@ -155,7 +155,7 @@ def test_damaged_store(data_dir: Path, kept_bytes: int) -> None:
     damaged = path.read_bytes()[:kept_bytes].ljust(path.stat().st_size, b"\xa5")
     path.write_bytes(damaged)
     message = start_failure(data_dir)
-    assert str(data_dir / "store") in message
+    assert "the store" in message
     assert "damaged" in message
     assert path.read_bytes() == damaged
 

@@ -111,7 +111,7 @@ def bad_night() -> Facts:
             outages=(Outage(NOW - 5 * HOUR_S, NOW - 4 * HOUR_S),),
             replies_dropped=3,
         ),
-        rates=tuple(Rate(10.0 * n, 8.0 * n) for n in range(11)) + (None, Rate(120.0, 80.5)),
+        rates=(*(Rate(10.0 * n, 8.0 * n) for n in range(11)), None, Rate(120.0, 80.5)),
         events=(
             denials[0],
             event(6, 40, "imported", product="VIEWER", serial_id="VIEWER-0123456789ABC", count=50, actor="Eva"),

@@ -136,7 +136,7 @@ class Keeper:
             session = heapq.heappop(self._timers)[2]
             del self._timer_of[session]
             attempt = self._attempts.get(session)
-            if attempt is not None:
+            if attempt is not None and attempt.give_up_at <= now:
                 self._give_up(attempt)
             else:
                 self._handle(session, session.on_timer(now))
@@ -151,7 +151,9 @@ class Keeper:
     def _schedule(self, session: Session) -> None:
         """Set the timer of a session to what it or its attempt waits for."""
         attempt = self._attempts.get(session)
-        due = session.next_deadline() if attempt is None else attempt.give_up_at
+        due = session.next_deadline()
+        if attempt is not None:
+            due = attempt.give_up_at if due is None else min(due, attempt.give_up_at)
         if due is None:
             self._timer_of.pop(session, None)
         elif self._timer_of.get(session) != due:

@@ -127,6 +127,13 @@ class Finder:
         found = self._searched()
         return self._only(found)[0]
 
+    @staticmethod
+    def _only(found: list[list[Server]]) -> list[Server]:
+        """Give the one server of a search. Raises SeveralServers."""
+        if len(found) > 1:
+            raise _several([servers[0] for servers in found])
+        return found[0]
+
     def find_elsewhere(self, server: Server) -> Server | None:
         """Search for a server that is silent where it used to be; its key tells it from all others."""
         for found in self._net.search():

@@ -160,18 +160,21 @@ class Session:
         return self._asked is not None
 
     def next_deadline(self) -> float | None:
-        """Give the time at which to call `on_timer`; None while an answer is awaited and after the end."""
-        if self._asked is not None or self.state is State.RELEASED:
+        """Give the time at which to call `on_timer`; None where only an answer is awaited, and after release."""
+        if self.state is State.RELEASED:
             return None
+        if self._asked is not None:
+            return self._end if self._end is not None and self._asked_at < self._end else None
         return self._next_try if self._end is None else min(self._next_try, self._end)
 
     def on_timer(self, now: float) -> list[Output]:
         """Do what is due: send a request, or find that the license has ended."""
-        if self._asked is not None or self.state is State.RELEASED:
+        if self.state is State.RELEASED:
             return []
-        if now >= self._next_try:
-            # A computer that slept past renew_by asks first: the server's word counts for more than a timer.
+        if self._asked is None and now >= self._next_try:
             return [self._ask(now)]
+        if self._asked is not None and self._end is not None and self._asked_at >= self._end:
+            return []  # the computer slept past the end and asks first: a server's word is worth more than a timer
         return self._end_if_due(now)
 
     def receive(self, reply: Mapping[str, Any], now: float) -> list[Output]:
@@ -214,7 +217,7 @@ class Session:
             self._asked = "release"
             return Ask("release", names)
         self._asked = "renew"
-        wants_lease = self._always_wants_lease or self.state not in (State.HELD, State.LATE)
+        wants_lease = self._always_wants_lease or self.lease is None
         return Ask("renew", {**names, "version": self.version, "want_lease": wants_lease or None})
 
     def _receive_grant(self, grant: _Grant) -> list[Output]:
