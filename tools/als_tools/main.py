@@ -22,6 +22,7 @@ from als_tools import (
 from als_tools.failures import Exit
 from als_tools.options import expanded
 from als_tools.output import say
+from als_tools.top.command import top
 
 SERVERS, LICENSES, ADMINISTRATION, FIRST = "Servers", "Licenses", "Administration", "To begin with"
 
@@ -39,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("list", commands_servers.list_servers, SERVERS),
     Command("status", commands_servers.status, SERVERS),
     Command("trust", commands_servers.trust, SERVERS),
+    Command("top", top, SERVERS),
     Command("import", commands_serials.import_serials, LICENSES),
     Command("import-file", commands_serials.import_files, LICENSES),
     Command("licenses", commands_listings.licenses, LICENSES),

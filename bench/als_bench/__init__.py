@@ -1,0 +1,1 @@
+"""als-bench: how fast this server is on this machine, and where the time goes."""

@@ -1,0 +1,262 @@
+"""`als-bench`: the command line of the benchmarks. Parses, calls, and turns failures into exit codes.
+
+Each command looks at the machine first, runs its benchmark, and writes one document; a plot is a further view of it.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from als import __version__
+from als_bench import environment, fleet, headline, latency, micro, report, saturation, storms
+from als_bench.processes import BenchError
+from als_bench.report import Results, View
+from als_bench.stage import Load
+from als_bench.workload import ACQUIRE, RENEW
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="als-bench",
+    help="How fast the server is on this machine. Without a command: two headline numbers, in half a minute.\n\n"
+    "Every benchmark starts what it measures on loopback and on free ports, and takes away what it made.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", envvar="ALS_BENCH_JSON", help="Print one JSON document.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ALS_BENCH_FOLDER",
+        help="Where the stores of benchmarks are made, and taken away again: the disk that is measured.",
+        show_default="the system's place for temporary files",
+        exists=True,
+        file_okay=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(envvar="ALS_BENCH_SEED", help="Seed of all chance in the load.")]
+Connected = Annotated[
+    int, typer.Option(envvar="ALS_BENCH_CONNECTIONS", min=1, max=1_000, help="Connections of the load.")
+]
+Window = Annotated[
+    int, typer.Option(envvar="ALS_BENCH_WINDOW", min=1, max=900, help="Requests under way on each connection.")
+]
+Leases = Annotated[
+    int, typer.Option(envvar="ALS_BENCH_LEASES", min=1, max=5_000_000, help="Leases in the store before.")
+]
+Rounds = Annotated[int, typer.Option(envvar="ALS_BENCH_ROUNDS", min=1, max=100, help="Rounds; medians are reported.")]
+Duration = Annotated[
+    float,
+    typer.Option("--duration-s", envvar="ALS_BENCH_DURATION_S", min=0.05, max=600, help="Seconds of each measurement."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=1, max=1_000_000, help="Requests a second.", show_default="half of saturation, measured before"),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Also draw it, as PNG or SVG by the name.", show_default="no plot"),
+]
+
+
+class Operation(StrEnum):
+    """What `saturation` measures."""
+
+    RENEW = RENEW
+    ACQUIRE = ACQUIRE
+    BOTH = "both"
+
+
+class Kind(StrEnum):
+    """Which storm breaks."""
+
+    LAPSE = storms.LAPSE
+    IMPORT = storms.IMPORT
+    BACKUP = storms.BACKUP
+    ALL = "all"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"als-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _headline(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    rounds: Rounds = 3,
+    duration_s: Duration = 1.5,
+    seed: Seed = 1,
+    folder: Folder = None,
+    plot: Plot = None,
+    json: Json = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        load = Load(connections, window, leases, rounds, duration_s, seed)
+        _run(
+            "headline", load, folder, json, lambda: headline.run(load, folder), headline.view, headline.warnings,
+            plot, lambda results, path: _plot_latency({"at half rate": results["latency"]["latency"]}, path),
+        )  # fmt: skip
+
+
+@app.command("saturation")
+def _saturation(
+    operation: Annotated[Operation, typer.Option(help="Which requests.")] = Operation.BOTH,
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    rounds: Rounds = 3,
+    duration_s: Duration = 3.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """Requests a second with as many under way as the server can take, beside a raw echo under the same clients."""
+    operations = [RENEW, ACQUIRE] if operation is Operation.BOTH else [operation.value]
+    load = Load(connections, window, leases, rounds, duration_s, seed)
+    _run(
+        "saturation", load, folder, json,
+        lambda: saturation.run(load, operations, folder), saturation.view, saturation.warnings,
+    )  # fmt: skip
+
+
+@app.command("latency")
+def _latency(
+    rate: Rate = None,
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    duration_s: Duration = 10.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    plot: Plot = None,
+    json: Json = False,
+) -> None:
+    """How long answers take at a given rate, each counted from when its request was due."""
+    load = Load(connections, window, leases, 1, duration_s, seed)
+    _run(
+        "latency", load, folder, json, lambda: latency.run(load, rate, folder), latency.view, latency.warnings,
+        plot, lambda results, path: _plot_latency({f"{results['rate_per_s']:,}/s": results["latency"]}, path),
+    )  # fmt: skip
+
+
+@app.command("fleet")
+def _fleet(
+    agents: Annotated[int, typer.Option(min=1, max=60_000, help="Connected agents, each with its own key.")] = 10_000,
+    heartbeat_s: Annotated[
+        float, typer.Option("--heartbeat-s", min=0.1, max=86_400, help="Between two renewals.")
+    ] = 60,
+    jitter: Annotated[float, typer.Option(min=0, max=0.9, help="Part of it by which each is shifted.")] = 0.1,
+    duration_s: Duration = 20.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """Very many connections: all connect at once, then each has a heartbeat a minute."""
+    wanted = fleet.Agents(agents, heartbeat_s, jitter, duration_s, seed)
+    _run("fleet", wanted, folder, json, lambda: fleet.run(wanted, folder), fleet.view, fleet.warnings)
+
+
+@app.command("storms")
+def _storms(
+    kind: Annotated[Kind, typer.Option(help="Which storm.")] = Kind.ALL,
+    storm_leases: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Leases that lapse at once, or lie in the store that is copied.")
+    ] = 100_000,
+    storm_serials: Annotated[int, typer.Option(min=1, max=100_000, help="Serials that are imported.")] = 10_000,
+    rate: Rate = None,
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    duration_s: Duration = 10.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    plot: Plot = None,
+    json: Json = False,
+) -> None:
+    """What renewals feel while many leases lapse at once, serials are imported, or a backup is taken."""
+    kinds = storms.KINDS if kind is Kind.ALL else (kind.value,)
+    load = Load(connections, window, leases, 1, duration_s, seed)
+    storm = storms.Storm(storm_leases, storm_serials)
+    _run(
+        "storms", load, folder, json,
+        lambda: {name: storms.run(name, load, storm, rate, folder) for name in kinds},
+        storms.view, storms.warnings,
+        plot, lambda results, path: _plot_latency({name: row["during"] for name, row in results.items()}, path),
+    )  # fmt: skip
+
+
+@app.command("micro")
+def _micro(
+    duration_s: Annotated[float, typer.Option("--duration-s", min=0.01, max=60, help="Seconds of each stage.")] = 0.5,
+    leases: Leases = 20_000,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """Where a microsecond goes: each stage of a request alone, in one process, with the server's own functions."""
+    scale = micro.Scale(duration_s, leases, seed)
+    _run("micro", scale, folder, json, lambda: micro.run(scale, folder), micro.view)
+
+
+def _plot_latency(summaries: Mapping[str, Results], path: Path) -> None:
+    from als_bench import plots
+
+    plots.latency({name: summary["curve"] for name, summary in summaries.items()}, path)
+
+
+def _no_warnings(results: Results) -> Sequence[str]:
+    return ()
+
+
+def _run(
+    name: str,
+    settings: Any,
+    folder: Path | None,
+    as_json: bool,
+    measure: Callable[[], Results],
+    view: View,
+    warnings: Callable[[Results], Sequence[str]] = _no_warnings,
+    plot: Path | None = None,
+    draw: Callable[[Results, Path], None] | None = None,
+) -> None:
+    """Look at the machine, measure, write; `settings` is the dataclass that the document repeats."""
+    if plot is not None:
+        from als_bench import plots  # matplotlib takes a second to load, so only who draws waits for it
+
+        plots.check(plot)
+    machine = environment.look(folder)
+    results = measure()
+    if plot is not None and draw is not None:
+        draw(results, plot)
+        report.tell(f"drawn: {plot}")
+    report.write(report.document(name, machine, asdict(settings), results, warnings(results)), view, as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))
+    try:
+        app()
+    except BenchError as error:
+        report.tell(f"als-bench: {error}")
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The server that is measured: a real `als-server run` with its defaults on a folder of its own, on a free port."""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from als import clock, keyfile
+from als.store.lmdb import LmdbStore
+from als_agents.client import Client
+from als_bench.processes import BenchError, Child
+from als_bench.stock import Stock, Vendor
+
+HERE = "127.0.0.1"
+_RUN = "from als.server.main import main; main()"  # with this interpreter, whatever is on the PATH
+_READY = re.compile(r"ready: .+ on \S+:([0-9]+)\Z")
+
+
+class ServerUnderTest(Child):
+    """A server process and its data folder, which goes with it. `port` and `ready_s` once started."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Make the data folder inside `folder` (None: the system's place for temporary files)."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="als-bench-", dir=folder, ignore_cleanup_errors=True)
+        self.data_dir = Path(self._temporary.name) / "data"
+        self.data_dir.mkdir(mode=0o700)
+        self.vendor = Vendor()
+        self.vendor.write_key(self.data_dir)
+        self.port = 0
+        self.ready_s = 0.0
+        options = ["--data-dir", str(self.data_dir), "--bind", HERE, "--port", "0", "--discovery-port", "0"]
+        super().__init__([sys.executable, "-c", _RUN, "run", *options, "--log-level", "warning"])
+
+    @property
+    def store_dir(self) -> Path:
+        """The folder of its store."""
+        return self.data_dir / "store"
+
+    def open_stock(self) -> Stock:
+        """Open its store in this process, while the server does not run; end with `close_stock`."""
+        assert not self.is_running(), "one process at a time has the store"
+        return Stock(LmdbStore(self.store_dir), self.vendor)
+
+    def start(self, *, wait_for_line: bool = True) -> str:
+        """Start it, and wait until it serves. Raises BenchError."""
+        before = clock.monotonic_s()
+        line = super().start()
+        self.ready_s = clock.monotonic_s() - before
+        found = _READY.match(line)
+        if found is None:
+            raise BenchError(f"als-server said {line!r}")
+        self.port = int(found[1])
+        return line
+
+    @property
+    def server_key(self) -> bytes:
+        """Its public key; there once it has been started."""
+        return keyfile.read_public(self.data_dir / "server.key")
+
+    def administrator(self) -> Client:
+        """Connect with the administrator's key that it made at its first start."""
+        return Client(HERE, self.port, self.server_key, keyfile.read(self.data_dir / "admin.key_secret"))
+
+    def store_bytes(self) -> int:
+        """Give the bytes that its store takes on the disk (the file is sparse)."""
+        return sum(path.stat().st_blocks * 512 for path in self.store_dir.glob("data.mdb"))
+
+    def close(self) -> None:
+        """Stop it, and take its folder away."""
+        super().close()
+        self._temporary.cleanup()

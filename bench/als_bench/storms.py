@@ -1,0 +1,228 @@
+"""What may come at a bad moment: many leases lapse at once, many serials are imported, a backup is taken.
+
+Each storm breaks into an open loop at half of saturation; latencies of renewals are told apart by whether they were due
+before it, during it, or after. The lapsing leases are entered as of one period ago, so they all lapse in one second.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from als import clock, keyfile, protocol
+from als_bench import latencies, latency, report
+from als_bench.closed_loop import no_collection
+from als_bench.connections import Connections
+from als_bench.open_loop import Errand, schedule
+from als_bench.processes import BenchError, Child
+from als_bench.report import Results
+from als_bench.server_under_test import ServerUnderTest
+from als_bench.stage import SEATS_PER_SERIAL, Load, Stage
+from als_bench.stock import Stock
+from als_bench.workload import PERIOD_S, PRODUCT, Fleet
+
+LAPSE, IMPORT, BACKUP = "lapse", "import", "backup"
+KINDS = (LAPSE, IMPORT, BACKUP)
+QUIET_S = 2.0  # of load before a storm, to compare with
+LOOK_EVERY_S = 0.2
+FILL_S = 15.0  # between the choice of the second of lapse and the load: start, measuring saturation
+FILL_S_PER_LEASE = 0.0004
+ASK_ID = 1
+_LAPSING = Fleet(salt=5)
+_BACKUP = "from als.server.main import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """How strong the storms are."""
+
+    leases: int = 100_000
+    serials: int = 10_000
+
+
+class LapseWatch:
+    """Asks for the status until all leases that should lapse have lapsed. Waits for `from_s`."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", from_s: float, expected: int) -> None:
+        self.socket = socket
+        self.due_s: float | None = from_s
+        self.begin_s = from_s
+        self.end_s: float | None = None
+        self._expected = expected
+
+    def step(self, now_s: float, reply: bytes | None) -> bytes | None:
+        """Ask, look at the answer, and ask again a little later."""
+        if reply is None:
+            self.due_s = None
+            return protocol.encode_request(ASK_ID, "status", {})
+        pools = _granted(reply)["pools"]
+        if any(pool["product"] == PRODUCT and pool["lapsed"] >= self._expected for pool in pools):
+            self.end_s = now_s
+        else:
+            self.due_s = now_s + LOOK_EVERY_S
+        return None
+
+
+class Import:
+    """Imports serials in full requests, one under way at a time, from `begin_s` on."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", begin_s: float, texts: list[str]) -> None:
+        self.socket = socket
+        self.due_s: float | None = begin_s
+        self.begin_s = begin_s
+        self.end_s: float | None = None
+        self._texts = texts
+
+    def step(self, now_s: float, reply: bytes | None) -> bytes | None:
+        """Send the next serials as soon as the last are in."""
+        self.due_s = None
+        if reply is not None:
+            _granted(reply)
+        if not self._texts:
+            self.end_s = now_s
+            return None
+        most = protocol.SERIALS_PER_IMPORT_MAX
+        batch, self._texts = self._texts[:most], self._texts[most:]
+        return protocol.encode_request(ASK_ID, "import", {"serials": batch})
+
+
+class Backup:
+    """Runs `als-server backup` from `begin_s` on, and sees when it is done; its socket is asked nothing."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", begin_s: float, server: ServerUnderTest) -> None:
+        self.socket = socket
+        self.due_s: float | None = begin_s
+        self.begin_s = begin_s
+        self.end_s: float | None = None
+        target = server.data_dir.parent / "backup.tar"
+        self._child = Child([sys.executable, "-c", _BACKUP, "backup", str(target), "--data-dir", str(server.data_dir)])
+
+    def step(self, now_s: float, reply: bytes | None) -> bytes | None:
+        """Start it, or look whether it has ended."""
+        if not self._child.has_started:
+            self._child.start(wait_for_line=False)
+        if self._child.is_running():
+            self.due_s = now_s + LOOK_EVERY_S / 10
+        else:
+            self.due_s, self.end_s = None, now_s
+        return None
+
+    def close(self) -> None:
+        """End it if it still runs. Raises BenchError when it failed."""
+        failed, said = self._child.exit_code not in (0, None), self._child.said()
+        self._child.close()
+        if failed:
+            raise BenchError(f"the backup failed: {said}")
+
+
+Breaking = LapseWatch | Import | Backup
+
+
+def _granted(reply: bytes) -> dict[str, Any]:
+    message = protocol.decode_reply(reply)
+    if not message["ok"]:
+        raise BenchError(f"the server refused: {message['message']}")
+    return message
+
+
+def run(kind: str, load: Load, storm: Storm, rate_per_s: float | None, folder: Path | None) -> Results:
+    """Let one storm break, after which the load goes on for `load.duration_s` at least. Raises BenchError."""
+    plan = _Plan(kind, storm)
+    with Stage(load, folder, prepare=plan.prepare) as stage, no_collection():
+        administrator = Connections(1, [keyfile.read(stage.server.data_dir / "admin.key_secret")])
+        try:
+            administrator.open(stage.server.port, stage.server.server_key)
+            return _break(plan, stage, administrator.sockets[0], latency.rate_of(stage, rate_per_s))
+        finally:
+            administrator.close()
+
+
+class _Plan:
+    """One storm: what it needs in the store, and the errand that it is."""
+
+    def __init__(self, kind: str, storm: Storm) -> None:
+        self.kind = kind
+        self._storm = storm
+        self._lapse_at = 0
+        self._texts: list[str] = []
+
+    def prepare(self, stock: Stock, server: ServerUnderTest) -> None:
+        """Put into the store what will lapse or be copied; issue what will be imported."""
+        if self.kind == IMPORT:
+            report.tell(f"issuing {self._storm.serials:,} serials")
+            self._texts = server.vendor.issue(1, self._storm.serials)
+            return
+        report.tell(f"filling the store with {self._storm.leases:,} leases more")
+        now = clock.wall_s()
+        if self.kind == LAPSE:
+            self._lapse_at = now + round(FILL_S + FILL_S_PER_LEASE * self._storm.leases)
+            now = self._lapse_at - PERIOD_S
+        stock.import_serials(server.vendor.issue(SEATS_PER_SERIAL), now)
+        stock.acquire(_LAPSING, range(self._storm.leases), [bytes(32)], now)
+
+    def errand(self, stage: Stage, socket: "zmq.Socket[bytes]") -> Breaking:
+        """Make the errand, to break after the quiet stretch. Raises BenchError when the moment has passed."""
+        if self.kind == IMPORT:
+            return Import(socket, QUIET_S, self._texts)
+        if self.kind == BACKUP:
+            return Backup(socket, QUIET_S, stage.server)
+        until_s = self._lapse_at - clock.SystemClock().read().wall_s
+        if until_s < QUIET_S:
+            raise BenchError("this machine is too slow for so many leases: they lapsed before the load began")
+        if until_s > QUIET_S:
+            report.tell(f"waiting {until_s - QUIET_S:.0f} s for the second in which they all lapse")
+            zmq.Poller().poll(int((until_s - QUIET_S) * 1000))
+        return LapseWatch(socket, self._lapse_at - clock.SystemClock().read().wall_s, self._storm.leases)
+
+
+def _break(plan: _Plan, stage: Stage, socket: "zmq.Socket[bytes]", rate_per_s: float) -> Results:
+    """Drive the load, let the storm break in it, and tell the latencies apart."""
+    stretch_s = QUIET_S + stage.load.duration_s
+    due_s = schedule(rate_per_s, stretch_s, stage.load.seed)
+    errand = plan.errand(stage, socket)
+    try:
+        report.tell(f"{rate_per_s:,.0f} renewals a second for {stretch_s:g} s, and the storm ({plan.kind}) in it")
+        errands: list[Errand] = [errand]
+        outcome, cost = latency.drive(stage, due_s, errands)
+    finally:
+        if isinstance(errand, Backup):
+            errand.close()
+    begin_s = errand.begin_s
+    end_s = errand.end_s if errand.end_s is not None else stretch_s
+    return {
+        "rate_per_s": round(rate_per_s),
+        "is_over": errand.end_s is not None,
+        "storm_s": round(end_s - begin_s, 3),
+        "before": latencies.summary(outcome.latencies(0, begin_s)),
+        "during": latencies.summary(outcome.latencies(begin_s, end_s)),
+        "after": latencies.summary(outcome.latencies(end_s)),
+        "overloaded": outcome.is_overloaded,
+        **cost,
+    }
+
+
+def warnings(results: Results) -> list[str]:
+    """Say what makes the figures worth less."""
+    found = []
+    for kind, result in results.items():
+        found += latency.warnings(result, kind)
+        if not result["is_over"]:
+            found.append(f"{kind}: the storm was not over when the load ended; give more --duration-s")
+    return found
+
+
+def view(results: Results) -> list[str]:
+    """Show the results to people."""
+    names = list(latencies.PERCENTILES)
+    rows = [
+        (kind, part, result[part]["count"], *(result[part][name] for name in names))
+        for kind, result in results.items()
+        for part in ("before", "during", "after")
+    ]
+    lasted: list[str] = [
+        f"{kind}: {result['rate_per_s']:,} renewals/s beside it; it lasted {result['storm_s']:.2f} s"
+        for kind, result in results.items()
+    ]
+    return [*lasted, "", *report.table(["storm", "due", "answers", *map(latency.label, names)], rows)]
