@@ -68,9 +68,7 @@ class EchoServer:
 class Beacon:
     """Takes well-formed queries at a UDP port and sends the datagrams that `answers` makes of each nonce."""
 
-    def __init__(
-        self, answers: Callable[[bytes], list[bytes]], *, host: str = "127.0.0.1", port: int = 0
-    ) -> None:
+    def __init__(self, answers: Callable[[bytes], list[bytes]], *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._answers = answers
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.settimeout(POLL_MS / 1000)

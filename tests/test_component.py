@@ -168,10 +168,10 @@ def test_silence_beyond_renew_by_is_a_loss_that_heals(server: FakeServer, make: 
     told: SimpleQueue[str] = SimpleQueue()
     component = make(on_lost=lambda why: told.put(why.code), on_regained=lambda: told.put("regained"))
     with component:
-        server.fall_silent()
+        server.stop()
         assert told.get(timeout=WAIT_S) == "lapsed"
         assert not component.is_held
-        server.accept()
+        server.start()
         assert told.get(timeout=WAIT_S) == "regained"
         assert component.is_held
         assert component.lost is None
@@ -189,9 +189,9 @@ def test_a_failing_callback_does_not_end_the_heartbeats(
         raise LookupError("the vendor's mistake")
 
     with make(on_lost=fail, on_regained=regained.set):
-        server.fall_silent()
+        server.stop()
         assert failed.wait(WAIT_S)
-        server.accept()
+        server.start()
         assert regained.wait(WAIT_S)
     assert "the vendor's mistake" in caplog.text
 

@@ -75,6 +75,7 @@ def test_answer_from_a_port_that_was_not_asked_is_ignored() -> None:
         query_port.bind(("127.0.0.1", 0))
         query_port.settimeout(LONG_S)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+
             def answer_from_elsewhere() -> None:
                 datagram, source = query_port.recvfrom(1_024)
                 nonce = beacon.decode_query(datagram)

@@ -163,9 +163,7 @@ def test_a_suspended_machine_is_an_outage() -> None:
     machine.pass_time(STOPPED_S)
     assert machine.kinds == []
     machine.pass_time(STOPPED_S + 1)
-    assert [(notice.start, notice.end) for notice in machine.last] == [
-        (START + STOPPED_S, START + 2 * STOPPED_S + 1)
-    ]
+    assert [(notice.start, notice.end) for notice in machine.last] == [(START + STOPPED_S, START + 2 * STOPPED_S + 1)]
 
 
 def test_time_never_moves_back() -> None:

@@ -191,6 +191,31 @@ def test_silence_makes_it_late_and_the_end_makes_it_lost() -> None:
     assert one.lease is None
 
 
+def test_the_end_comes_while_an_answer_is_awaited() -> None:
+    """A request that stays open beyond renew_by does not keep the license; its answer brings it back."""
+    one = session()
+    ask(one, 0.0)
+    one.receive(renewed(renew_by=SERVER_TIME + 60), 0.0)
+    ask(one, due(one))
+    assert due(one) == 60.0
+    assert one.on_timer(59.9) == []
+    assert one.on_timer(60.0) == [Notice(Event.LOST, LAPSED)]
+    assert one.next_deadline() is None
+    assert events(one.receive(renewed(lease=None), 61.0)) == [Event.ACQUIRED]
+    assert ask(one, due(one)).fields["want_lease"] is True  # what was held before may be another serial's
+
+
+def test_a_computer_that_slept_asks_first() -> None:
+    """After waking up beyond renew_by the server's answer decides, not the timer."""
+    one = held()
+    woken = PERIOD_S + 5_000.0
+    ask(one, woken)
+    assert one.next_deadline() is None
+    assert one.on_timer(woken + 1.0) == []
+    assert events(one.receive(renewed(), woken + 1.0)) == [Event.RENEWED]
+    assert not held().may_run_at(woken)
+
+
 def test_the_last_try_comes_before_the_end() -> None:
     """A retry that would come after the license's end is moved before it."""
     one = session()
@@ -351,7 +376,7 @@ def test_release_waits_for_the_request_under_way() -> None:
     one = held()
     ask(one, now := due(one))
     one.release(now)
-    assert one.next_deadline() is None
+    assert one.on_timer(now) == []
     one.receive(renewed(), now)
     assert ask(one, now) == Ask("release", {"product": "ATIES", "component": "agent"})
     assert one.receive({"ok": True, "time": SERVER_TIME, "result": "freed"}, now) == [Notice(Event.RELEASED)]

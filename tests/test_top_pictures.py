@@ -88,7 +88,6 @@ PROBLEMS_60x20 = """\
  1  2 Problems  3  4  5  6  7                            ? q"""
 
 
-
 def test_overview_at_80x26() -> None:
     """The overview on a usual terminal: what is wrong first, then pools, traffic, denials, events, what ends."""
     assert "\n".join(picture(bad_night())) == OVERVIEW_80x26
