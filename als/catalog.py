@@ -107,7 +107,7 @@ def parse(text: str, file: str) -> list[Product]:
     """Read the products of one catalog file. Raises CatalogError."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and a number of 5,000 digits, and 500 brackets
         raise CatalogError(f"{file}: {error}") from None
     place = _Place(file, text)
     _refuse_unknown_keys(document, {"products"}, place, ())

@@ -74,6 +74,8 @@ class ClockGuard:
                 return
         else:
             self.state = OK
+            if stopped_at is None and ahead_s > STOPPED_S:
+                stopped_at = self.now  # the clock was set forward: nobody could renew in a time that did not pass
             self._now = max(self._now, reading.wall_s)
         self._reading = reading
         if stopped_at is not None and self.now > stopped_at:

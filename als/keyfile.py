@@ -81,7 +81,12 @@ def write(folder: Path, name: str, pair: KeyPair) -> None:
     )
     secret += f'    secret-key = "{to_z85(pair.secret)}"\n'
     files.write_atomically(folder / f"{name}.key_secret", secret.encode("ascii"))
-    text = _HEADER.format(kind="Public", advice="Exchange it securely, or compare its fingerprint.", public=public)
+    _write_public(folder, name, pair.public)
+
+
+def _write_public(folder: Path, name: str, key: bytes) -> None:
+    advice = "Exchange it securely, or compare its fingerprint."
+    text = _HEADER.format(kind="Public", advice=advice, public=to_z85(key))
     files.write_atomically(folder / f"{name}.key", text.encode("ascii"), 0o644)
 
 
@@ -111,9 +116,15 @@ def read_public(path: Path) -> bytes:
 
 
 def read_or_make(folder: Path, name: str) -> KeyPair:
-    """Read `name.key_secret` in `folder`, made with its folder when there is none. Raises KeyFileError, OSError."""
+    """Read `name.key_secret` in `folder`, made with its folder when there is none. Raises KeyFileError, OSError.
+
+    A public half that is missing, as a kill in the midst of `write` leaves it, is written again.
+    """
     path = folder / f"{name}.key_secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write(folder, name, generate())
-    return read(path)
+    pair = read(path)
+    if not (folder / f"{name}.key").exists():
+        _write_public(folder, name, pair.public)
+    return pair

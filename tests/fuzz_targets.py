@@ -14,7 +14,7 @@ from als.clock import Reading
 from als.ledger import Ledger
 from als.ledger.audit import Audit
 from als.protocol import MalformedError, Role
-from als.server.core import Arrival, Core
+from als.server.core import Core, Letter
 from als.store.memory import MemoryStore
 from press import OTHER_SERVER_KEY, SERVER_KEY, VENDORS, print_serial
 
@@ -115,11 +115,9 @@ def requests(data: bytes) -> None:
     """Any requests by an administrator and an agent are answered within the rules, and the books agree after."""
     core = _core()
     frames = list(_frames(data))
-    arrivals = [
-        Arrival(frame, ADMIN_KEY if place % 3 else b"b" * 32, lambda: "192.0.2.1", waited_s=place % 2 * 0.01)
-        for place, frame in enumerate(frames)
-    ]
-    sent = core.turn(arrivals, Reading(WALL_S + 60, 60.0))
+    senders = (ADMIN_KEY, ADMIN_KEY, b"b" * 32)
+    letters = [letter(frame, senders[place % 3], 60.0 - place % 2 * 0.01) for place, frame in enumerate(frames)]
+    sent = core.turn(letters, Reading(WALL_S + 60, 60.0))
     assert len(sent) == len(frames)
     for reply in map(protocol.decode_reply, sent):
         assert reply["ok"] or reply["code"] in protocol.CODES
@@ -157,8 +155,13 @@ def _core() -> Core:
     core = Core(store, ledger, Reading(WALL_S, 0.0), lambda: None)
     texts = [print_serial(products.by_number[number], number, 2)[0] for number in (1, 3)]
     frame = protocol.encode_request(1, "import", {"serials": texts})
-    core.turn([Arrival(frame, ADMIN_KEY, lambda: "")], Reading(WALL_S, 0.0))
+    core.turn([letter(frame, ADMIN_KEY, 0.0)], Reading(WALL_S, 0.0))
     return core
+
+
+def letter(body: bytes, sender: bytes, arrived_s: float) -> Letter:
+    """A request as the loop hands it to the core, from an address that is not this machine's."""
+    return Letter((), body, sender, {"Peer-Address": "192.0.2.1"}, arrived_s)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -90,10 +90,12 @@ def remember(
         request.get("kind") or (old.kind if old else None),
         old.left_at if old else 0,
     )
-    _own_addresses(tx, number, old_macs, macs, fingerprint(request))
+    mark = fingerprint(request)
+    is_repeated = tx.get(Table.ADDRESSES, macs[0]) == OWNER.pack(number, mark)
+    _own_addresses(tx, number, old_macs, macs, mark)
     if new != old:
         tx.put(Table.COMPUTERS, computer_key(number), new.pack())
-    if found.conflict is not None:
+    if found.conflict is not None and not is_repeated:
         _tell_conflict(tx, journal, found.conflict, new, now)
     return number, new
 

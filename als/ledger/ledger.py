@@ -83,6 +83,10 @@ class Ledger:
             return Refusal("not_authorized", message, {"role": needed.text})
         return self._operations[operation](desk, request)
 
+    def allows(self, tx: Transaction, operation: str, key: bytes) -> bool:
+        """Say whether a key has the role that an operation needs."""
+        return Desk(tx, self.catalog, self.rules, Sender(key, ""), 0).role() >= self._roles[operation]
+
     def renew_quickly(self, tx: Transaction, request: Request, key: bytes, now: int) -> dict[str, Any] | None:
         """Apply a renewal in which nothing but the time is new; None for any other, which `apply` then takes."""
         if self.rules.agents != AGENTS_OPEN:

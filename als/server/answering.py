@@ -1,7 +1,6 @@
 """The discovery socket of the server: answers well-formed queries, at a bounded rate a source, and nothing else."""
 
 import contextlib
-import errno
 import socket
 
 from als import beacon
@@ -47,10 +46,8 @@ class Answering:
                 datagram, source = udp.recvfrom(_READ_BYTES)
             except BlockingIOError:
                 return
-            except OSError as error:
-                if error.errno not in (errno.ECONNREFUSED, errno.EMSGSIZE, errno.ECONNRESET):
-                    raise
-                continue  # an earlier answer bounced, or the datagram was too long for us
+            except OSError:
+                continue  # an earlier answer bounced, a datagram was too long, a network went away: nobody's end
             reply = self.reply_to(datagram, source[0])
             if reply is not None:
                 with contextlib.suppress(OSError):  # nobody is owed an answer

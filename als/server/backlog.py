@@ -44,6 +44,17 @@ class Backlog:
         self._waiting_bytes += len(letter.body)
         return True
 
+    def put_back(self, letters: list[Letter]) -> None:
+        """Let requests wait that were taken and not served, before all others of their senders."""
+        for letter in reversed(letters):
+            queue = self._queues.get(letter.sender)
+            if queue is None:
+                queue = self._queues[letter.sender] = deque()
+                self._round.appendleft(letter.sender)
+            queue.appendleft(letter)
+            self._waiting += 1
+            self._waiting_bytes += len(letter.body)
+
     def take(self, most: int) -> list[Letter]:
         """Give at most `most` requests, one of each sender in turn, each sender's in their order."""
         taken: list[Letter] = []

@@ -23,6 +23,7 @@ from als.store.transaction import Store, StoreFullError, Table, Transaction
 SWEPT_PER_TURN_MAX = 100  # about 2 ms: a storm of lapses must not be felt by those who renew
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
+LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
 _SERVER_ID = b"server_id"
 
@@ -67,14 +68,19 @@ class Core:
         self._mark(tx)
         store.submit(tx)
 
-    def turn(self, letters: Sequence[Letter], reading: Reading) -> list[bytes]:
-        """Serve what has come; give one reply for each letter, in their order, all of them durable."""
+    def turn(
+        self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = lambda: True
+    ) -> list[bytes]:
+        """Serve what has come; give one reply for each letter, in their order, all of them durable.
+
+        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies.
+        """
         self._reading = reading
         now = self.guard.tick(reading)
         while True:
             tx = self.store.begin()
             try:
-                replies, renewals = self._apply_all(tx, letters, now)
+                replies, renewals = self._apply_all(tx, letters, now, has_time)
                 self._do_housekeeping(tx, now)
                 self.store.submit(tx)
             except StoreFullError:
@@ -91,8 +97,10 @@ class Core:
         """Say whether there is something to do although nothing has come."""
         return self._more_to_sweep or reading.monotonic_s - self._swept_at >= SWEEP_EVERY_S
 
-    def _apply_all(self, tx: Transaction, letters: Sequence[Letter], now: int) -> tuple[list[bytes], int]:
-        """Apply each request; give the replies, and how many renewals there were.
+    def _apply_all(
+        self, tx: Transaction, letters: Sequence[Letter], now: int, has_time: Callable[[], bool]
+    ) -> tuple[list[bytes], int]:
+        """Apply each request while there is time; give the replies, and how many renewals there were.
 
         Renewals share the answer of their product and turn, so all of their reply but its id is written once.
         """
@@ -102,7 +110,11 @@ class Core:
         renewed: dict[str, Any] | None = None
         tail = b""
         monotonic_s = self._reading.monotonic_s
-        for letter in letters:
+        is_reloaded = is_slow = False
+        for place, letter in enumerate(letters):
+            if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
+                break
+            is_slow = True
             try:
                 request = protocol.decode(letter.body)
             except MalformedError as error:
@@ -119,9 +131,11 @@ class Core:
                 if answer is not renewed:
                     renewed, tail = answer, protocol.encode_tail(now, answer)
                 replies.append(protocol.encode_head(request["id"], answer) + tail)
+                is_slow = False
             else:
-                if request["op"] == "import":
+                if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
                     self._reload()
+                    is_reloaded = True
                 replies.append(self._apply(tx, request, letter, now))
         return replies, renewals
 

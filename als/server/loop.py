@@ -12,8 +12,8 @@ from typing import Any
 import zmq
 import zmq.backend
 
-from als import keyfile
-from als.clock import Clock
+from als import clock, keyfile
+from als.clock import Clock, Reading
 from als.server import access
 from als.server.answering import Answering
 from als.server.backlog import Backlog
@@ -21,6 +21,7 @@ from als.server.core import Core, Letter, refuse_busy
 
 BATCH_MAX = 1_000  # requests in a turn: some 10 ms, and one fsync for all of them
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
+TURN_S_MAX = 0.1  # a turn of long listings ends here: who comes next shall not wait for all of them
 POLL_MS = 1_000
 
 _Plain: Any = zmq.backend.Socket  # its recv and send cost half of what zmq.Socket's do, which add what we do not use
@@ -92,9 +93,16 @@ class Loop:
                 self._drain(reading.monotonic_s)
             letters = self._backlog.take(BATCH_MAX) if self._backlog else self._fresh
             if letters or self._core.needs_turn(reading):
-                self._send_all(letters, self._core.turn(letters, reading))
+                self._serve(letters, reading)
             self._fresh = []
             timeout_ms = 0 if self._backlog or self._core.needs_turn(reading) else POLL_MS
+
+    def _serve(self, letters: list[Letter], reading: Reading) -> None:
+        """Have a turn with these requests; those that it has no time for wait for the next."""
+        end_s = clock.monotonic_s() + TURN_S_MAX
+        replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s)
+        self._send_all(letters[: len(replies)], replies)
+        self._backlog.put_back(letters[len(replies) :])
 
     def _drain(self, monotonic_s: float) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""

@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+import cryptography.exceptions  # als/serial.py imports these when it needs them; by then no file may be left to open
+import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
 import zmq
 
 from als import __version__, beacon
@@ -105,10 +107,13 @@ def _open_ledger(settings: Settings, data: DataDir, keys: KeyPair, store: LmdbSt
 
 
 def reload_catalog(settings: Settings, data: DataDir, ledger: Ledger) -> None:
-    """Read catalog and vendors again before an import; a broken one is logged, and the one in force stays."""
+    """Read catalog and vendors again before an import; what cannot be read is logged, and what is in force stays.
+
+    Nothing may end a running server here, such as that connections have used up all files.
+    """
     try:
         ledger.catalog, ledger.vendors = data.read_catalog(settings.builtin_products), data.read_vendors()
-    except CatalogError as error:
+    except (CatalogError, OSError) as error:
         log.error("the catalog was not read again: %s", error)
 
 

@@ -67,7 +67,7 @@ def read_file(path: Path, required: bool) -> dict[str, Any]:
         if not required:
             return {}
         raise SettingsError(f"{path}: {error.strerror}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib also lets long numbers and deep nesting through
         raise SettingsError(f"{path}: {error}") from None
     for key, value in values.items():
         if key not in _TYPES:

@@ -1,0 +1,260 @@
+"""The turns of a server without its sockets: what is asked of strangers, of time, and of a store that fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from als import catalog, protocol
+from als.clock import Reading
+from als.ledger import Ledger, Rules
+from als.protocol import Role
+from als.server.core import LOOK_EVERY_REQUESTS, Core, Letter
+from als.store.lmdb import LmdbStore
+from als.store.memory import MemoryStore
+from als.store.transaction import Completion, Store, StoreError, Table, Transaction
+from press import SERVER_KEY, VENDORS, print_serial
+
+WALL_S = 1_790_000_000
+KEYS = {role: role.text.encode().ljust(32, b".") for role in Role}
+STRANGER = b"stranger".ljust(32, b".")
+CATALOG = catalog.builtin()
+
+
+def open_core(store: Store, rules: Rules | None = None, reload: Callable[[], None] = lambda: None) -> Core:
+    """A server's turns over a new store: the built-in catalog, a key for every role, 100 seats of ATIES."""
+    ledger = Ledger(CATALOG, server_id="0" * 32, server_key=SERVER_KEY, vendors=VENDORS, settings=rules)
+    tx = store.begin()
+    for role, key in KEYS.items():
+        ledger.add_admin(tx, key, role.text, role, WALL_S)
+    store.submit(tx)
+    core = Core(store, ledger, Reading(WALL_S, 0.0), reload)
+    text, _ = print_serial(CATALOG.by_code["ATIES"], 1, 100)
+    assert ask(core, "import", KEYS[Role.ADMIN], serials=[text])["added"] == 1
+    return core
+
+
+def letter(
+    operation: str, sender: bytes = STRANGER, peer: str = "192.0.2.7", arrived_s: float = 0.0, **fields: Any
+) -> Letter:
+    """A request as the loop hands it over."""
+    return Letter((), protocol.encode_request(1, operation, fields), sender, {"Peer-Address": peer}, arrived_s)
+
+
+def ask(core: Core, operation: str, sender: bytes = STRANGER, peer: str = "192.0.2.7", **fields: Any) -> dict[str, Any]:
+    """Make one request in a turn of its own; give the reply."""
+    (reply,) = core.turn([letter(operation, sender, peer, **fields)], Reading(WALL_S, 0.0))
+    return protocol.decode_reply(reply)
+
+
+def wish(number: int) -> dict[str, Any]:
+    """The fields by which a computer asks for a license."""
+    computer = {"macs": [number.to_bytes(6)], "host": f"pc{number}", "address": ""}
+    return {"product": "ATIES", "component": "agent", "computer": computer}
+
+
+# Access: the protocol's table, written down once more.
+
+NEEDED: dict[str, tuple[Role, dict[str, Any]]] = {
+    "hello": (Role.AGENT, {}),
+    "acquire": (Role.AGENT, wish(1)),
+    "renew": (Role.AGENT, wish(1)),
+    "release": (Role.AGENT, wish(1)),
+    "check": (Role.AGENT, {"product": "ATIES"}),
+    "status": (Role.VIEWER, {}),
+    "licenses": (Role.VIEWER, {}),
+    "leases": (Role.VIEWER, {}),
+    "events": (Role.VIEWER, {}),
+    "usage": (Role.VIEWER, {"product": "ATIES", "since": 0, "until": WALL_S}),
+    "import": (Role.OPERATOR, {"serials": ["x"]}),
+    "revoke": (Role.OPERATOR, {"product": "ATIES", "mac": bytes(6)}),
+    "remove": (Role.ADMIN, {"serial_id": "ATIES-0000000000000"}),
+    "admins": (Role.ADMIN, {}),
+    "admin_add": (Role.ADMIN, {"key": bytes(32), "name": "new", "role": "viewer"}),
+    "admin_remove": (Role.ADMIN, {"key": bytes(32)}),
+}
+
+
+def test_the_table_is_whole() -> None:
+    """There is no operation that this table of roles does not hold against the server."""
+    assert NEEDED.keys() == protocol.OPERATIONS.keys()
+
+
+@pytest.mark.parametrize("operation", NEEDED)
+def test_every_operation_with_every_role(operation: str) -> None:
+    """A key may do exactly what its role may, an unknown key what an agent may, and a refusal changes nothing."""
+    needed, fields = NEEDED[operation]
+    for role, key in [*KEYS.items(), (Role.AGENT, STRANGER)]:
+        core = open_core(MemoryStore())
+        events = len(rows(core, Table.EVENTS))
+        reply = ask(core, operation, key, **fields)
+        if role >= needed:
+            assert reply["ok"] or reply["code"] in ("unknown_lease", "unknown_serial"), (role, reply)
+        else:
+            assert (reply["code"], reply["detail"]) == ("not_authorized", {"role": needed.text}), role
+            assert len(rows(core, Table.EVENTS)) == events
+
+
+def rows(core: Core, table: Table) -> list[tuple[bytes, bytes]]:
+    """All rows of a table."""
+    tx = core.store.begin()
+    found = tx.scan(table, limit=1_000_000)
+    tx.abort()
+    return found
+
+
+@pytest.mark.parametrize(("role", "reads"), [(Role.AGENT, 0), (Role.VIEWER, 0), (Role.OPERATOR, 1), (Role.ADMIN, 1)])
+def test_the_catalog_is_read_again_for_those_who_may_import(role: Role, reads: int) -> None:
+    """Who may not import cannot make the server read files, and who may makes it read them once a turn."""
+    read: list[None] = []
+    core = open_core(MemoryStore(), reload=lambda: read.append(None))
+    read.clear()
+    core.turn([letter("import", KEYS[role], serials=["x"]) for _ in range(50)], Reading(WALL_S, 0.0))
+    assert len(read) == reads
+
+
+# R17, with addresses that this machine need not have
+
+
+def granted(core: Core, first: int, count: int, key: bytes = STRANGER, peer: str = "192.0.2.7") -> list[str]:
+    """Ask for licenses for so many new computers; give the outcomes."""
+    replies = [ask(core, "acquire", key, peer, **wish(number)) for number in range(first, first + count)]
+    return [reply.get("result") or reply["code"] for reply in replies]
+
+
+def test_one_script_does_not_take_every_seat() -> None:
+    """An address engages so many new seats an hour, whatever key it shows; other addresses are not touched by it."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=5))
+    assert granted(core, 0, 4) == ["granted"] * 4
+    assert granted(core, 10, 3, key=b"another".ljust(32)) == ["granted", "too_many", "too_many"]
+    assert granted(core, 20, 2, peer="192.0.2.8") == ["granted"] * 2
+    assert granted(core, 30, 6, peer="2001:db8::1") == ["granted"] * 5 + ["too_many"]
+    used = ask(core, "check", product="ATIES")["used"]
+    assert used == 12
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_the_servers_own_machine_is_not_limited(peer: str) -> None:
+    """The loopback's addresses engage as many new seats as they ask for."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=1))
+    assert granted(core, 0, 3, peer=peer) == ["granted"] * 3
+
+
+def test_deployers_are_not_limited() -> None:
+    """A key with the role deployer, or a higher one, engages new seats for the computers that it deploys."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=1))
+    assert granted(core, 0, 3, key=KEYS[Role.DEPLOYER]) == ["granted"] * 3
+    assert granted(core, 10, 2, key=KEYS[Role.AGENT]) == ["granted", "too_many"]
+
+
+def test_the_share_is_new_seats_alone() -> None:
+    """An address that has used its share still renews, shares and gets back what it holds."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=2))
+    assert granted(core, 0, 3) == ["granted", "granted", "too_many"]
+    assert ask(core, "renew", **wish(0))["result"] == "renewed"
+    assert ask(core, "acquire", **(wish(1) | {"component": "local-console"}))["result"] == "already_held"
+
+
+def test_the_share_comes_back_with_the_hour() -> None:
+    """In the next hour an address may engage its share again."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=1))
+    assert granted(core, 0, 2) == ["granted", "too_many"]
+    (reply,) = core.turn([letter("acquire", arrived_s=3_600.0, **wish(5))], Reading(WALL_S + 3_600, 3_600.0))
+    assert protocol.decode_reply(reply)["ok"]
+
+
+def test_a_refused_script_leaves_no_computers() -> None:
+    """Refusals by the hundred enter no computers, and their events are few."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=1))
+    granted(core, 0, 1)
+    computers, events = len(rows(core, Table.COMPUTERS)), len(rows(core, Table.EVENTS))
+    letters = [letter("acquire", **wish(100 + number)) for number in range(1_500)]
+    core.turn(letters, Reading(WALL_S, 0.0))
+    assert len(rows(core, Table.COMPUTERS)) == computers
+    assert len(rows(core, Table.EVENTS)) - events <= 1_001
+
+
+# Time: a request that waited too long, and a turn that takes too long
+
+
+@pytest.mark.parametrize(
+    ("patience_ms", "waited_s", "is_served"),
+    [(None, 29.0, True), (None, 31.0, False), (0, 0.0, True), (0, 0.001, False), (1, 0.0005, True), (1, 0.002, False)],
+)
+def test_patience(patience_ms: int | None, waited_s: float, is_served: bool) -> None:
+    """A request whose sender has given up by now is answered `unavailable` with a hint, and changes nothing."""
+    core = open_core(MemoryStore())
+    waiting = letter("acquire", arrived_s=100.0 - waited_s, patience_ms=patience_ms, **wish(3))
+    (reply,) = map(protocol.decode_reply, core.turn([waiting], Reading(WALL_S + 100, 100.0)))
+    assert reply["ok"] == is_served
+    assert ask(core, "check", product="ATIES")["used"] == is_served
+    if not is_served:
+        assert reply["code"] == "unavailable" and reply["detail"]["retry_after_s"] > 0
+
+
+def test_a_turn_ends_when_its_time_is_over() -> None:
+    """The requests that a turn has no time for are not applied; those before them are, and get their replies."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=0))
+    letters = [letter("acquire", **wish(number)) for number in range(100)]
+    looks = iter([True] * 4 + [False])
+    assert len(core.turn(letters, Reading(WALL_S, 0.0), lambda: next(looks))) == 5
+    assert ask(core, "check", product="ATIES")["used"] == 5
+    assert len(core.turn(letters, Reading(WALL_S, 0.0))) == 100
+    renewals = [letter("renew", **wish(number)) for number in range(100)]
+    assert len(core.turn(renewals, Reading(WALL_S, 0.0), lambda: False)) == LOOK_EVERY_REQUESTS
+
+
+class GrowingStore(LmdbStore):
+    """Counts how often it had to grow."""
+
+    grown = 0
+
+    def grow(self) -> None:
+        """Grow as ever."""
+        self.grown += 1
+        super().grow()
+
+
+def test_a_store_that_grows_keeps_the_bargain(tmp_path: Path) -> None:
+    """When the store has to grow in the midst of a turn, each request is still applied once and answered once."""
+    store = GrowingStore(tmp_path, map_bytes=1 << 17)
+    core = open_core(store, Rules(new_seats_per_address_h=0))
+    grown = store.grown
+    letters = [letter("acquire", **wish(number)) for number in range(150)]
+    replies = [protocol.decode_reply(reply) for reply in core.turn(letters, Reading(WALL_S, 0.0))]
+    assert sum(reply["ok"] for reply in replies) == 100
+    assert ask(core, "check", product="ATIES")["used"] == 100
+    assert len(rows(core, Table.COMPUTERS)) == 100
+    assert store.grown > grown
+    store.close()
+
+
+# A store that fails
+
+
+class FailingStore(MemoryStore):
+    """A store whose commits fail from a moment on, as a device's errors come out of an engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message = ""
+
+    def submit(self, transaction: Transaction) -> Completion:
+        """Commit, or take everything back and fail."""
+        if self.message:
+            transaction.abort()
+            raise StoreError(self.message)
+        return super().submit(transaction)
+
+
+def test_nothing_is_promised_when_the_commit_fails() -> None:
+    """A turn whose commit fails gives no reply at all, and what was there before is what a restart finds."""
+    store = FailingStore()
+    core = open_core(store)
+    assert ask(core, "acquire", **wish(1))["ok"]
+    before = {table: rows(core, table) for table in Table}
+    store.message = "the device failed"
+    with pytest.raises(StoreError, match="the device failed"):
+        core.turn([letter("hello"), letter("acquire", **wish(2))], Reading(WALL_S + 60, 60.0))
+    assert {table: rows(core, table) for table in Table} == before
