@@ -94,8 +94,7 @@ class Client:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._pid = os.getpid()
-        # A random start: an answer meant for an earlier connection, or another program's, fits no request of
-        # ours.
+        # A random start: an answer meant for an earlier connection, or another program's, fits no request of ours.
         self._next_id = secrets.randbits(48) + 1
         self._under_way: set[int] = set()
         self._early: deque[tuple[int, Reply]] = deque()
@@ -206,8 +205,8 @@ class Client:
             self._forget_parent()
         self._under_way.clear()
         self._early.clear()
-        for socket in self.pollables:
-            socket.close(0)
+        if self._socket is not None:
+            _close(self._socket, self._monitor)
         self._socket = self._monitor = None
 
     def _wait_for(self, request_id: int, timeout_s: float, deadline_s: float) -> Reply:
@@ -223,7 +222,7 @@ class Client:
         socket = self.socket
         while True:
             rest_ms = max(0, math.ceil((deadline_s - clock.monotonic_s()) * 1000))
-            if not socket.poll(rest_ms):
+            if not self._wait(socket, rest_ms):
                 raise NoAnswer(
                     f"{self.host}:{self.port} did not answer within {timeout_s:.3g} s; "
                     "check that the server runs there and that no firewall is between"
@@ -240,11 +239,23 @@ class Client:
             if request_id == 0 and not reply["ok"] and self._under_way:
                 return 0, reply
 
+    def _wait(self, socket: zmq.Socket[bytes], rest_ms: int) -> bool:
+        """Wait until a message has come, or the connection that does not reconnect has ended; say whether one has."""
+        if self._monitor is None:
+            return bool(socket.poll(rest_ms))
+        poller = zmq.Poller()
+        for pollable in self.pollables:
+            poller.register(pollable, zmq.POLLIN)
+        return any(ready is socket for ready, _ in poller.poll(rest_ms))
+
     def _open(self) -> zmq.Socket[bytes]:
         """Make the DEALER and let it connect; whether anybody is there shows when a reply comes."""
         endpoint = _endpoint(self.host, self.port)
         context = self._context if self._context is not None else _shared_context()
-        socket = context.socket(zmq.DEALER)
+        try:
+            socket = context.socket(zmq.DEALER)
+        except zmq.ZMQError as error:  # this program has too many files open, say
+            raise NoAnswer(f"no connection to {self.host}:{self.port} can be opened: {error}") from None
         try:
             socket.set(zmq.LINGER, 0)
             socket.set(zmq.IPV6, 1)
@@ -258,10 +269,8 @@ class Client:
                 self._monitor = socket.get_monitor_socket(ENDS)
             socket.connect(endpoint)
         except BaseException:
-            if self._monitor is not None:
-                self._monitor.close(0)
-                self._monitor = None
-            socket.close(0)
+            _close(socket, self._monitor)
+            self._monitor = None
             raise
         return socket
 
@@ -274,6 +283,17 @@ class Client:
         self._next_id = secrets.randbits(48) + 1
         self._under_way.clear()
         self._early.clear()
+
+
+def _close(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
+    """Close a DEALER and its monitor.
+
+    The monitoring ends first: an event for a monitor that is closed would hold up ZeroMQ's only thread for good.
+    """
+    if monitor is not None:
+        socket.disable_monitor()
+        monitor.close(0)
+    socket.close(0)
 
 
 def _endpoint(host: str, port: int) -> str:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from als import clock
-from als.keyfile import KeyFileError
+from als.keyfile import KeyFileError, KeyPair
 from als.protocol import Refusal
 from als_agents.errors import ClientError, NoAnswer, Refused
 from als_agents.genuine import Vendor, product_number_of, read_vendor_key
@@ -55,7 +55,8 @@ class LicensedComponent:
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
       back; both in the license's own thread.
     - `release_on_close` gives the seat back at the end of each run.
-    - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters.
+    - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters,
+      `identity` this user's key pair.
 
     May be used from several threads. After a fork the child keeps what it knows until `renew_by`, and a license of
     its own when it opens again.
@@ -78,6 +79,7 @@ class LicensedComponent:
         release_on_close: bool = False,
         wait_s: float = OPEN_S_MAX,
         client_dir: Path | None = None,
+        identity: KeyPair | None = None,
         computer: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises ValueError for a vendor key that is none, ImportError for one without `cryptography`."""
@@ -93,6 +95,7 @@ class LicensedComponent:
         self._release_on_close = release_on_close
         self._wait_s = wait_s
         self._client_dir = client_dir
+        self._identity = identity
         self._computer = computer
         self._thread: LicenseThread | None = None
         self._session: Session | None = None  # stays when the thread has ended, and in a fork's child
@@ -212,6 +215,7 @@ class LicensedComponent:
             server=self._server,
             server_key=read_server_key(key) if isinstance(key, str) else key,
             folder=self._client_dir,
+            pair=self._identity,
             computer=self._computer,
         )
 

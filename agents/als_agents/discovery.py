@@ -78,7 +78,11 @@ def broadcast_addresses() -> list[str]:
 
 
 def _server(answer: beacon.Answer, addresses: tuple[Address, ...]) -> FoundServer:
-    return FoundServer(answer.server_id, answer.name, answer.version, answer.key, addresses)
+    """Take an answer's words, fit to be shown: whoever answers may try to play with a person's terminal."""
+    server_id, name, version = (
+        "".join(c if c.isprintable() else "?" for c in text) for text in (answer.server_id, answer.name, answer.version)
+    )
+    return FoundServer(server_id, name, version, answer.key, addresses)
 
 
 def _targets(host: str, ports: Iterable[int]) -> list[tuple[int, Address]]:

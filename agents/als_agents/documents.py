@@ -48,7 +48,7 @@ def read(path: Path, parse: Parse[Document], empty: Document) -> Document:
         except ValueError:
             with locked(path):
                 return _set_aside_or_read(path, parse, empty)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return empty
     except OSError as error:
         raise FolderUnusable.of(path, error) from None

@@ -29,8 +29,7 @@ MACHINE_INFO_FILE = Path("/etc/machine-info")
 CHASSIS_FILE = Path("/sys/class/dmi/id/chassis_type")
 COMMAND_S_MAX = 5.0
 
-# So that the machine's own id, which other programs know, never leaves it; systemd's documentation asks for
-# this.
+# So that the machine's own id, which other programs know, never leaves it; systemd's documentation asks for this.
 _SALT = b"ALS computer, version 1"
 _LOCAL_BIT, _GROUP_BIT = 2, 1
 

@@ -173,7 +173,7 @@ class Keeper:
         if self._must_find or not self._peers:
             try:
                 self._take_servers(self._find())
-            except ClientError as error:
+            except (ClientError, OSError) as error:
                 self._end(attempt, why_silent(error))
                 return
         self._ask_next(attempt)
@@ -325,7 +325,7 @@ class Keeper:
         self._schedule(session)
 
 
-def why_silent(error: ClientError) -> Refusal:
+def why_silent(error: ClientError | OSError) -> Refusal:
     """Say why there is no server to ask.
 
     A changed key is silence too: a stranger on the network must not be able to do more than unplug the cable.
@@ -334,4 +334,5 @@ def why_silent(error: ClientError) -> Refusal:
         return Refusal("key_changed", str(error))
     if isinstance(error, NotTrusted):
         return Refusal("not_trusted", str(error))
-    return Refusal("no_server" if error.exit_code == NoAnswer.exit_code else "bad_settings", str(error))
+    is_settings = isinstance(error, ClientError) and error.exit_code != NoAnswer.exit_code
+    return Refusal("bad_settings" if is_settings else "no_server", str(error))

@@ -40,13 +40,19 @@ def parse(argument: str) -> ServerAddress:
         raise BadServerArgument("a server is HOST, HOST:PORT, [IPv6]:PORT or a name that als --list shows")
     match = _BRACKETED(stripped) or _WITH_PORT(stripped)
     if match is None or (stripped.startswith("[") and not _is_ip(match[1])):
-        return ServerAddress(stripped.lower(), None)
-    return ServerAddress(match[1].lower(), _port(match[2]) if match[2] else None)
+        return ServerAddress(_lower(stripped), None)
+    return ServerAddress(_lower(match[1]), _port(match[2]) if match[2] else None)
 
 
 def address_text(host: str, port: int) -> str:
     """Write an address as people do: "host:9876", "[::1]:9876"."""
     return f"[{host}]:{port}" if ":" in host and _is_ip(host) else f"{host}:{port}"
+
+
+def _lower(host: str) -> str:
+    """Ignore the case of a host, but not of the adapter's name that follows % in a link-local address."""
+    name, percent, scope = host.partition("%")
+    return name.lower() + percent + scope
 
 
 def _port(digits: str) -> int:

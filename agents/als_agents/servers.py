@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 class Finder:
     """Finds servers for one command or one agent.
 
-    `data_dir` is the data folder that the user named; without one, the platform's is looked into for the key
-    of a server on this machine. Everything else has a default and is replaced in tests.
+    `data_dir` is the data folder that the user named; without one, `server_dir` (the platform's) is looked into
+    for the key of a server on this machine. Everything else has a default and is replaced in tests.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Finder:
         parameters: ParametersFile | None = None,
         net: network.Network | None = None,
         environment: Mapping[str, str] = os.environ,
+        server_dir: Path | None = None,
         shuffle: Callable[[list[Address]], None] = random.shuffle,
     ) -> None:
         """Raises BadServerArgument when the environment names an impossible discovery port."""
         self.known = known if known is not None else KnownServers()
         self.parameters = parameters if parameters is not None else ParametersFile()
         self._data_dir = data_dir
+        self._server_dir = data_dir or server_dir or folders.server_dir()
         self._net = net if net is not None else network.Network(environment=environment)
         self._environment = environment
         self._shuffle = shuffle
@@ -85,12 +87,15 @@ class Finder:
     ) -> Server:
         """Find the one server that is meant; of several in a list the first that answers.
 
+        One that poses as a known server, with another key, is passed over where the known one is there too.
         `server_key` is believed and needs no search. `confirm` is asked where `trust` is "ask". Raises
         BadServerArgument, ServerNotFound, SeveralServers, KeyChanged, NotTrusted, FolderUnusable.
         """
         lists = self._chosen(argument, server_key)
         if not lists:
-            return self._trusted(self._only(self._searched()), trust, confirm)[0]
+            found = self._searched()
+            genuine = [servers for servers in found if self._standing(servers[0]) < 2] or found
+            return self._trusted(_only(genuine), trust, confirm)[0]
         servers = self._usable(lists, trust, confirm)
         if len(servers) == 1:
             return servers[0]
@@ -113,7 +118,7 @@ class Finder:
         """
         lists = self._chosen(argument, server_key)
         if not lists:
-            found = sorted(self._searched(), key=lambda servers: not self._is_known(servers[0]))
+            found = sorted(self._searched(), key=lambda servers: self._standing(servers[0]))
             lists = [_constant(servers) for servers in found]
         return self._usable(lists, trust, confirm)
 
@@ -124,8 +129,7 @@ class Finder:
         """
         if argument is not None:
             return self._asked_or_searched(server_address.parse(argument))[0]
-        found = self._searched()
-        return self._only(found)[0]
+        return _only(self._searched())[0]
 
     @staticmethod
     def _only(found: list[list[Server]]) -> list[Server]:
@@ -163,8 +167,7 @@ class Finder:
             f"{server} answers a search but no request; check that no firewall closes TCP port {server.port}"
         )
 
-    # What was chosen: by argument, environment or stored parameters. Each entry is looked up on its own,
-    # later.
+    # What was chosen: by argument, environment or stored parameters. Each entry is looked up on its own, later.
 
     def _chosen(self, argument: str | None, server_key: bytes | None) -> list[_LookUp]:
         text = argument if argument is not None else self._environment.get(SERVER_VARIABLE, "")
@@ -174,6 +177,8 @@ class Finder:
         if names:
             addresses = [server_address.parse(name) for name in names]
             return [partial(self._given, address, server_key) for address in addresses]
+        if self._data_dir is not None and self._local_key() is not None:
+            return []  # the server of the folder that the user named is meant; a search finds it
         stored = self.parameters.read().servers
         return [_constant([replace(Server.from_stored(server), key=server_key or server.key)]) for server in stored]
 
@@ -212,9 +217,8 @@ class Finder:
         return self._servers(found, address)[0] if found.key == key else None
 
     def _local_key(self) -> bytes | None:
-        folder = self._data_dir if self._data_dir is not None else folders.server_dir()
         try:
-            return keyfile.read_public(folder / "server.key")
+            return keyfile.read_public(self._server_dir / "server.key")
         except keyfile.KeyFileError:
             return None
 
@@ -306,17 +310,12 @@ class Finder:
             logger.warning("the key of %s is not remembered: %s", server, error)
         return servers
 
-    def _is_known(self, server: Server) -> bool:
+    def _standing(self, server: Server) -> int:
+        """Order what a search found: 0 for a known server, 1 for a new one, 2 for one that poses as a known one."""
         try:
-            return server.origin != "found" or self.known.holds(server.as_pin())
+            return 0 if server.origin != "found" or self.known.holds(server.as_pin()) else 1
         except KeyChanged:
-            return False
-
-    def _is_impostor(self, server: Server) -> bool:
-        try:
-            return not self._is_known(server) and self.known.holds(server.as_pin())
-        except KeyChanged:
-            return True
+            return 2
 
 
 def _constant(servers: list[Server]) -> _LookUp:
@@ -325,6 +324,12 @@ def _constant(servers: list[Server]) -> _LookUp:
 
 def _nobody_at(place: str) -> ServerNotFound:
     return ServerNotFound(f"no license server answers at {place}; check the address, and that it runs")
+
+
+def _only(found: list[list[Server]]) -> list[Server]:
+    if len(found) > 1:
+        raise _several([servers[0] for servers in found])
+    return found[0]
 
 
 def _several(servers: list[Server]) -> SeveralServers:

@@ -176,11 +176,11 @@ class FakeServer:
                 assert isinstance(endpoint, bytes)
                 port = int(endpoint.rstrip(b"\0").rsplit(b":", 1)[1])
                 udp.bind((self.host, port))
-            except OSError:  # zmq.ZMQError is one
+            except (OSError, zmq.ZMQError) as error:
                 router.close()
                 udp.close()
                 if self.port:
-                    raise
+                    raise OSError(f"the port {self.port} of {self.host} is taken") from error
                 continue
             self.port = port
             return router, udp

@@ -101,7 +101,10 @@ class Caller:
         assert servers, "a search gives at least one server, or raises"
         self.server = servers[0]
         self._servers = list(servers)
-        self._clients = {server: Client(server.host, server.port, server.key, pair) for server in servers}
+        self._clients = {
+            server: Client(server.host, server.port, server.key, pair, reconnects=False) for server in servers
+        }
+        self._answered: set[Server] = set()
         self._explain = explain
 
     def __enter__(self) -> "Caller":
@@ -127,7 +130,7 @@ class Caller:
         for index, server in enumerate(left):
             patience_s = ANSWER_S_MAX if index == len(left) - 1 else NEXT_SERVER_S_MAX
             try:
-                reply = self._clients[server].request(operation, timeout_s=patience_s, **fields(server))
+                reply = self._request(server, operation, patience_s, fields(server))
             except NoAnswer:
                 continue
             except Refused as refused:
@@ -139,3 +142,15 @@ class Caller:
             self.server = server
             return reply
         raise busy if busy is not None else self._explain(left[0])
+
+    def _request(self, server: Server, operation: str, patience_s: float, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request; once more, over a new connection, where the one that worked before has ended meanwhile."""
+        try:
+            reply = self._clients[server].request(operation, timeout_s=patience_s, **fields)
+        except NoAnswer:
+            if server not in self._answered:
+                raise
+            self._answered.discard(server)
+            return self._request(server, operation, patience_s, fields)
+        self._answered.add(server)
+        return reply

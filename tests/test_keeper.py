@@ -1,0 +1,269 @@
+"""Sessions on the wire, on a clock that the test sets: which server is asked, when, and what is kept of connections."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import zmq
+
+from als import keyfile
+from als.clock import Reading
+from als_agents.client import Client, NoAnswer
+from als_agents.errors import ClientError, KeyChanged, ServerNotFound
+from als_agents.keeper import SHUN_S, Keeper
+from als_agents.server import Server
+from als_agents.session import Event, Notice, Session, State
+from als_agents.testing import FakeServer
+
+POLL_MS = 5_000  # far above what a loopback server needs to answer
+COMPUTER: Mapping[str, Any] = {"macs": [b"\x02\x00\x00\x00\x00\x01"], "host": "host", "address": ""}
+
+
+class SetClock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def read(self) -> Reading:
+        """Give the time that was set."""
+        return Reading(self.now, self.now)
+
+
+class Bench:
+    """A keeper with what it needs; `told` collects its notices."""
+
+    def __init__(self, *servers: FakeServer) -> None:
+        self.clock = SetClock()
+        self.servers = [Server(server.host, server.port, server.key) for server in servers]
+        self.searches = 0
+        self.search_error: ClientError | None = None
+        self.told: list[tuple[str, Notice]] = []
+        self.keeper = Keeper(
+            find=self._find,
+            identity=keyfile.generate(),
+            computer=lambda host: COMPUTER,
+            on_notice=lambda session, notice: self.told.append((session.component, notice)),
+            time=self.clock,
+        )
+
+    def _find(self) -> list[Server]:
+        self.searches += 1
+        if self.search_error is not None:
+            raise self.search_error
+        return self.servers
+
+    def session(self, component: str = "agent") -> Session:
+        """Begin to keep a session."""
+        session = Session("ATIES", component, now=self.clock.now, source=random.Random(1))
+        self.keeper.add(session)
+        return session
+
+    def turn(self) -> None:
+        """Do what is due, and wait for what that brings as long as something is under way."""
+        self.keeper.pump()
+        while clients := self.keeper.waiting():
+            poller = zmq.Poller()
+            for client in clients:
+                for pollable in client.pollables:
+                    poller.register(pollable, zmq.POLLIN)
+            if not poller.poll(POLL_MS):
+                return
+            self.keeper.pump()
+
+    def advance_to_deadline(self) -> None:
+        """Let time pass until something is due, and do it."""
+        deadline = self.keeper.next_deadline()
+        assert deadline is not None
+        self.clock.now = max(self.clock.now, deadline)
+        self.turn()
+
+    @property
+    def events(self) -> list[Event]:
+        """Give the events so far."""
+        return [notice.event for _, notice in self.told]
+
+
+@pytest.fixture
+def first() -> Iterator[FakeServer]:
+    """The preferred server."""
+    with FakeServer({"ATIES": 5}, heartbeat_s=20, name="first") as server:
+        yield server
+
+
+@pytest.fixture
+def second() -> Iterator[FakeServer]:
+    """The next server."""
+    with FakeServer({"ATIES": 5}, heartbeat_s=20, name="second") as server:
+        yield server
+
+
+def test_several_sessions_share_a_connection(first: FakeServer) -> None:
+    """All sessions of a program go over one connection to the server, each with its own license."""
+    bench = Bench(first)
+    sessions = [bench.session(name) for name in ("agent", "local-console")]
+    bench.turn()
+    assert [session.state for session in sessions] == [State.HELD] * 2
+    assert len(bench.keeper._peers) == 1
+    assert bench.events == [Event.ACQUIRED] * 2
+    assert first.used("ATIES") == 1
+    bench.keeper.close()
+
+
+def test_it_goes_back_to_the_preferred_server(first: FakeServer, second: FakeServer) -> None:
+    """A server that was gone is asked again after SHUN_S, and then keeps the license again."""
+    bench = Bench(first, second)
+    session = bench.session()
+    bench.turn()
+    first.stop()
+    bench.advance_to_deadline()
+    assert second.used("ATIES") == 1
+    home = bench.keeper.home(session)
+    assert home is not None and home.port == second.port
+    first.start()
+    gone_at = bench.clock.now
+    while bench.keeper.home(session) == home:
+        bench.advance_to_deadline()
+    assert SHUN_S <= bench.clock.now - gone_at <= SHUN_S + 22.0
+    assert session.state is State.HELD
+    assert bench.events[0] is Event.ACQUIRED
+    assert set(bench.events[1:]) == {Event.RENEWED}
+    bench.keeper.close()
+
+
+def test_another_server_is_asked_for_its_lease(first: FakeServer, second: FakeServer) -> None:
+    """Whoever renews on another server gets to know the lease there."""
+    bench = Bench(first, second)
+    session = bench.session()
+    second.serials["ATIES"] = "the second server's"
+    bench.turn()
+    second.await_requests("renew", 0)
+    first.stop()
+    bench.advance_to_deadline()
+    assert session.lease is not None
+    assert session.lease["serial"] == "the second server's"
+    bench.keeper.close()
+
+
+def test_a_silent_server_is_given_up_in_time(first: FakeServer, second: FakeServer) -> None:
+    """While others are left a server has less than 3 s to answer, whatever hangs in it."""
+    bench = Bench(first, second)
+    bench.session()
+    first.fall_silent()
+    bench.keeper.pump()
+    first.await_requests("renew")
+    deadline = bench.keeper.next_deadline()
+    assert deadline is not None
+    assert deadline - bench.clock.now < 3.0
+    bench.advance_to_deadline()
+    assert second.used("ATIES") == 1
+    bench.keeper.close()
+
+
+def test_what_was_given_up_is_not_delivered(first: FakeServer) -> None:
+    """A request to a server that is away is gone: when it comes back nobody's old requests wait for it."""
+    bench = Bench(first)
+    bench.session()
+    first.stop()
+    for _ in range(4):
+        bench.turn()
+        bench.advance_to_deadline()
+    assert set(bench.events) == {Event.UNANSWERED}
+    first.start()
+    with pytest.raises(TimeoutError):
+        first.await_requests("renew", wait_s=0.5)
+    bench.advance_to_deadline()
+    assert len(first.requests_for("renew")) == 1
+    bench.keeper.close()
+
+
+def test_a_round_of_silence_leads_to_a_search(first: FakeServer, second: FakeServer) -> None:
+    """When all servers were silent the next try looks for servers anew; an unavailable one is no reason to."""
+    bench = Bench(first)
+    bench.session()
+    first.refuse("unavailable", detail={"retry_after_s": 7})
+    bench.turn()
+    bench.advance_to_deadline()
+    assert bench.searches == 1
+    first.stop()
+    bench.advance_to_deadline()
+    assert bench.searches == 1
+    bench.servers = [Server(second.host, second.port, second.key)]
+    bench.advance_to_deadline()
+    assert bench.searches == 2
+    assert second.used("ATIES") == 1
+    bench.keeper.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ServerNotFound("none"), "no_server"), (KeyChanged("another"), "key_changed")]
+)
+def test_a_search_in_vain_is_silence(error: ClientError, code: str, first: FakeServer) -> None:
+    """Where no server can be used, a license that is held is late, and no more: a stranger must not end it."""
+    bench = Bench(first)
+    session = bench.session()
+    bench.turn()
+    first.stop()
+    bench.advance_to_deadline()
+    bench.search_error = error
+    bench.advance_to_deadline()
+    assert session.state is State.LATE
+    assert session.may_run
+    other = bench.session("local-console")
+    bench.turn()
+    assert other.state is State.SEEKING
+    component, notice = bench.told[-1]
+    assert (component, notice.event) == ("local-console", Event.UNANSWERED)
+    assert notice.why is not None and notice.why.code == code
+    bench.keeper.close()
+
+
+def test_a_release_goes_to_the_server_that_holds_the_license(first: FakeServer, second: FakeServer) -> None:
+    """Nobody else is asked to release, even if the preferred server is there again."""
+    bench = Bench(first, second)
+    first.stop()
+    session = bench.session()
+    bench.turn()
+    first.start()
+    bench.clock.now += SHUN_S + 1
+    bench.keeper.release(session)
+    bench.turn()
+    while session.state is not State.RELEASED:
+        bench.advance_to_deadline()
+    assert second.used("ATIES") == 0
+    assert first.requests_for("release") == []
+    bench.keeper.close()
+
+
+def test_a_broken_connection_of_many_sessions_is_mended_at_once(first: FakeServer) -> None:
+    """A restart between two heartbeats costs no session its renewal."""
+    bench = Bench(first)
+    sessions = [bench.session(f"part-{number}") for number in range(20)]
+    bench.turn()
+    first.stop()
+    first.start()
+    bench.clock.now += 25.0
+    bench.turn()
+    assert [session.state for session in sessions] == [State.HELD] * 20
+    assert Event.LATE not in bench.events
+    bench.keeper.close()
+
+
+def test_closing_a_connection_in_any_state_holds_nobody_up(first: FakeServer) -> None:
+    """Connections that are closed while they connect, shake hands or end leave the others of the process working."""
+    pair = keyfile.generate()
+    with Client(first.host, first.port, first.key, pair) as working:
+        for number in range(300):
+            key = first.key if number % 3 else pair.public  # now and then a handshake that fails
+            port = first.port if number % 4 else 1  # and a port where nobody listens
+            passing = Client(first.host, port, key, pair, reconnects=False)
+            with suppress(NoAnswer):  # the end came first
+                passing.send("hello")
+                if number % 2:
+                    passing.pollables[0].poll(number % 5)
+            passing.close()
+        assert working.request("hello")["name"] == "first"
+    with Client(first.host, first.port, first.key, pair) as fresh:
+        assert fresh.request("hello")["name"] == "first"
