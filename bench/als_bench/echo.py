@@ -1,17 +1,16 @@
 """The speed of the socket itself: a CURVE ROUTER that sends every frame back, in a process of its own.
 
-One recv and one send a frame, without ZAP, store or a look at the content; what pyzmq can do at best. The methods are
-those of its compiled base class, which spare a Python call.
+One recv and one send a frame, without ZAP, store or a look at the content; what pyzmq can do at best.
 """
 
 import os
 import sys
 import threading
-from typing import Any
 
 import zmq
 
 from als import keyfile
+from als_bench.connections import bare
 from als_bench.processes import BenchError, Child
 
 READY = "ready:"
@@ -28,8 +27,7 @@ def serve() -> None:
     port = str(router.getsockopt_string(zmq.LAST_ENDPOINT)).rsplit(":", 1)[1]
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     print(READY, port, keyfile.to_z85(keys.public), flush=True)  # noqa: T201 - the parent reads it
-    base: Any = super(zmq.Socket, router)
-    receive, send = base.recv, base.send
+    receive, send = bare(router)
     while True:
         routing_id = receive()
         frame = receive()

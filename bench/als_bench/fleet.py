@@ -7,7 +7,7 @@ jitter. What counts is how little of the server's core that takes.
 import heapq
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import zmq
@@ -88,10 +88,10 @@ class Heartbeats:
 
 
 def run(agents: Agents, folder: Path | None) -> Results:
-    """Measure a fleet. Raises BenchError when the system does not let us open so many connections."""
-    possible = sockets_possible()
-    if agents.agents > possible:
-        raise BenchError(f"the limit of open files allows {possible:,} connections (ulimit -n raises it)")
+    """Measure a fleet, or as much of it as the limit of open files allows. Raises BenchError."""
+    possible = sockets_possible(agents.agents)
+    fewer_than = agents.agents if agents.agents > possible else None
+    agents = replace(agents, agents=min(agents.agents, possible))
     server = ServerUnderTest(folder)
     connections = Connections(agents.agents)
     try:
@@ -106,7 +106,12 @@ def run(agents: Agents, folder: Path | None) -> Results:
         server.start()
         heartbeats = Heartbeats(server, connections, Count())
         with no_collection():
-            return {"connecting": _connect(heartbeats, agents, server), "steady": _beat(heartbeats, agents, server)}
+            return {
+                "agents": agents.agents,
+                "fewer_than": fewer_than,
+                "connecting": _connect(heartbeats, agents, server),
+                "steady": _beat(heartbeats, agents, server),
+            }
     finally:
         connections.close()
         server.close()
@@ -170,6 +175,11 @@ def _beat(heartbeats: Heartbeats, agents: Agents, server: ServerUnderTest) -> Re
 def warnings(results: Results) -> list[str]:
     """Say what makes the figures worth less."""
     found = warnings_of("connecting", results["connecting"]) + warnings_of("steady", results["steady"])
+    if results["fewer_than"] is not None:
+        found.append(
+            f"the limit of open files allows {results['agents']:,} connections, not {results['fewer_than']:,} "
+            "(ulimit -n raises it)"
+        )
     if results["steady"]["unanswered"]:
         found.append(f"{results['steady']['unanswered']} heartbeats were not answered")
     return found
@@ -179,11 +189,13 @@ def view(results: Results) -> list[str]:
     """Show the results to people."""
     connecting, steady = results["connecting"], results["steady"]
     memory = steady["server_private_bytes"]
+    latency = steady["latency"]
     return [
-        f"all connected and renewed in {connecting['connected_s']:.1f} s ({connecting['requests_per_s']:,}/s), "
-        f"{connecting['server_cpu_us_per_request']:.0f} µs of the server's processor time each",
-        f"then {steady['requests_per_s']:,} heartbeats/s use {steady['server_core_percent']:.1f} % of one core"
-        + ("" if memory is None else f", {memory / 1e6:,.0f} MB of memory without the store's pages"),
-        f"answers: p50 {steady['latency']['p50_ms']} ms, p99 {steady['latency']['p99_ms']} ms, "
-        f"longest {steady['latency']['max_ms']} ms",
+        f"{results['agents']:,} agents connected and renewed in {connecting['connected_s']:.1f} s "
+        f"({connecting['requests_per_s']:,}/s), {connecting['server_cpu_us_per_request']:.0f} µs of the server's "
+        "processor time each",
+        f"then {steady['requests_per_s']:,} heartbeats/s use {steady['server_core_percent']:.1f} % of one core "
+        f"(main thread {steady['server_main_busy']:.1%}, sockets' thread {steady['server_others_busy']:.1%})",
+        f"answers: p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms, longest {latency['max_ms']} ms",
+        *([] if memory is None else [f"memory without the store's pages: {memory / 1e6:,.0f} MB"]),
     ]

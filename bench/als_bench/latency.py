@@ -1,13 +1,13 @@
 """How long an answer takes when the server is half as busy as it could be: an open loop at a given rate."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
 from als_bench import latencies, report, workload
 from als_bench.closed_loop import no_collection
-from als_bench.open_loop import Errand, OpenLoop, Outcome, schedule
+from als_bench.open_loop import OpenLoop, Outcome, schedule
 from als_bench.processes import cpu_of
 from als_bench.report import Results
 from als_bench.stage import STEADY, Load, Stage, figures, warnings_of
@@ -28,17 +28,24 @@ def rate_of(stage: Stage, rate_per_s: float | None) -> float:
 
 def saturation_rate(stage: Stage) -> float:
     """Measure how many renewals a second the server does at most."""
-    return max(float(stage.measure(stage.streams(RENEW))["requests_per_s"]), 1.0)
+    found = stage.measure(stage.streams(RENEW), duration_s=min(PROBE_S, stage.load.duration_s))
+    return max(float(found["requests_per_s"]), 1.0)
 
 
-def drive(stage: Stage, due_s: list[float], errands: Sequence[Errand] = ()) -> tuple[Outcome, Results]:
-    """Let renewals come as scheduled; give what became of them, and what the stretch cost whom."""
+def open_loop(stage: Stage) -> OpenLoop:
+    """Make the load of renewals over all leases; takes a while when there are many."""
     load = stage.load
     dealt = workload.own_computers(load.leases, load.connections, load.seed)
     tails = [cycle([STEADY.tail(RENEW, number) for number in numbers]) for numbers in dealt]
-    loop = OpenLoop(stage.to_als.sockets, tails, errands)
+    return OpenLoop(stage.to_als.sockets, tails)
+
+
+def drive(
+    stage: Stage, loop: OpenLoop, due_s: list[float], is_enough: Callable[[float], bool] = lambda now_s: False
+) -> tuple[Outcome, Results]:
+    """Let renewals come as scheduled; give what became of them, and what the stretch cost whom."""
     before = cpu_of(stage.server.pid), cpu_of(os.getpid())
-    outcome = loop.run(due_s)
+    outcome = loop.run(due_s, is_enough)
     cost = figures(outcome.count, cpu_of(stage.server.pid) - before[0], cpu_of(os.getpid()) - before[1])
     return outcome, cost | {"unanswered": outcome.unanswered, "sent_late_ms_max": round(outcome.late_s_max * 1e3, 3)}
 
@@ -52,7 +59,7 @@ def run(load: Load, rate_per_s: float | None, folder: Path | None) -> Results:
 def measure(stage: Stage, rate_per_s: float) -> Results:
     """Measure latencies at a rate on a stage that stands."""
     report.tell(f"{rate_per_s:,.0f} renewals a second for {stage.load.duration_s:g} s")
-    outcome, cost = drive(stage, schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
+    outcome, cost = drive(stage, open_loop(stage), schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
     return {
         "rate_per_s": round(rate_per_s),
         "latency": latencies.summary(outcome.latencies()),

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from als import __version__
-from als_bench import environment, fleet, headline, latency, micro, report, saturation, storms
+from als_bench import environment, fleet, growth, headline, latency, micro, peers, report, saturation, simulate, storms
 from als_bench.processes import BenchError
 from als_bench.report import Results, View
 from als_bench.stage import Load
@@ -84,10 +84,23 @@ class Kind(StrEnum):
     ALL = "all"
 
 
+class What(StrEnum):
+    """What grows."""
+
+    LEASES = growth.LEASES
+    SEATS = growth.SEATS
+    SERIALS = growth.SERIALS
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"als-bench {__version__}")
         raise typer.Exit
+
+
+def _is_typed(context: typer.Context, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.callback(invoke_without_command=True)
@@ -106,6 +119,9 @@ def _headline(
     plot: Plot = None,
     json: Json = False,
 ) -> None:
+    given = [key for key in context.params if _is_typed(context, key)]
+    if context.invoked_subcommand is not None and given:
+        raise typer.BadParameter(f"--{given[0].replace('_', '-')} stands behind the command, not before it")
     if context.invoked_subcommand is None:
         load = Load(connections, window, leases, rounds, duration_s, seed)
         _run(
@@ -183,7 +199,9 @@ def _storms(
     connections: Connected = 32,
     window: Window = 64,
     leases: Leases = 10_000,
-    duration_s: Duration = 10.0,
+    duration_s: Annotated[
+        float, typer.Option("--duration-s", min=0.1, max=600, help="Seconds for which a storm is watched at most.")
+    ] = 60.0,
     seed: Seed = 1,
     folder: Folder = None,
     plot: Plot = None,
@@ -201,6 +219,27 @@ def _storms(
     )  # fmt: skip
 
 
+@app.command("growth")
+def _growth(
+    what: Annotated[What, typer.Option(help="What grows.")] = What.LEASES,
+    size_max: Annotated[int, typer.Option(min=1, max=1_000_000, help="The largest size.")] = 1_000_000,
+    connections: Connected = 32,
+    window: Window = 64,
+    duration_s: Duration = 3.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    plot: Plot = None,
+    json: Json = False,
+) -> None:
+    """Whether rates stay the same as leases, seats or serials grow; start times, bytes a lease, memory. Minutes."""
+    grown = growth.Growth(what.value, size_max)
+    load = Load(connections, window, growth.LEASES_FIRST, 1, duration_s, seed)
+    _run(
+        "growth", load, folder, json, lambda: growth.run(grown, load, folder), growth.view, growth.warnings,
+        plot, _plot_growth,
+    )  # fmt: skip
+
+
 @app.command("micro")
 def _micro(
     duration_s: Annotated[float, typer.Option("--duration-s", min=0.01, max=60, help="Seconds of each stage.")] = 0.5,
@@ -214,10 +253,64 @@ def _micro(
     _run("micro", scale, folder, json, lambda: micro.run(scale, folder), micro.view)
 
 
+@app.command("peers")
+def _peers(
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    rounds: Rounds = 3,
+    duration_s: Duration = 3.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """The same closed loop against redis-server (appendfsync always) and etcd's lease keep-alives, where installed."""
+    load = Load(connections, window, leases, rounds, duration_s, seed)
+    _run("peers", load, folder, json, lambda: peers.run(load, folder), peers.view, peers.warnings)
+
+
+@app.command("simulate")
+def _simulate(
+    computers: Annotated[int, typer.Option(min=1, max=2_000_000, help="Computers of the fleet.")] = 10_000,
+    days: Annotated[int, typer.Option(min=1, max=400, help="Days to simulate.")] = 60,
+    seats: Annotated[
+        int | None, typer.Option(min=1, help="Seats imported.", show_default="more than can be needed")
+    ] = None,
+    churn: Annotated[float, typer.Option(min=0, max=5, help="Part of the fleet replaced in a year.")] = 0.25,
+    reinstalls: Annotated[float, typer.Option(min=0, max=5, help="Part of the fleet set up anew in a year.")] = 0.2,
+    uninstalled: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the replaced whose component is uninstalled before.")
+    ] = 0.2,
+    seed: Seed = 1,
+    folder: Folder = None,
+    plot: Plot = None,
+    json: Json = False,
+) -> None:
+    """How many seats a fleet needs: the ledger alone, on a virtual clock, with computers that come and go."""
+    wanted = simulate.Fleet(computers, days, seats, churn, reinstalls, uninstalled, seed)
+    place = simulate.place_for(wanted, folder)
+    _run(
+        "simulate", wanted, place, json, lambda: simulate.run(wanted, place), simulate.view, simulate.warnings,
+        plot, _plot_seats, is_about_disk=False,
+    )  # fmt: skip
+
+
 def _plot_latency(summaries: Mapping[str, Results], path: Path) -> None:
     from als_bench import plots
 
     plots.latency({name: summary["curve"] for name, summary in summaries.items()}, path)
+
+
+def _plot_growth(results: Results, path: Path) -> None:
+    from als_bench import plots
+
+    plots.growth(growth.lines(results), results["what"], path)
+
+
+def _plot_seats(results: Results, path: Path) -> None:
+    from als_bench import plots
+
+    plots.seats(results["hours"], results["days"], path)
 
 
 def _no_warnings(results: Results) -> Sequence[str]:
@@ -234,6 +327,7 @@ def _run(
     warnings: Callable[[Results], Sequence[str]] = _no_warnings,
     plot: Path | None = None,
     draw: Callable[[Results, Path], None] | None = None,
+    is_about_disk: bool = True,
 ) -> None:
     """Look at the machine, measure, write; `settings` is the dataclass that the document repeats."""
     if plot is not None:
@@ -245,7 +339,8 @@ def _run(
     if plot is not None and draw is not None:
         draw(results, plot)
         report.tell(f"drawn: {plot}")
-    report.write(report.document(name, machine, asdict(settings), results, warnings(results)), view, as_json)
+    found = [*(machine.warnings() if is_about_disk else ()), *warnings(results)]
+    report.write(report.document(name, machine, asdict(settings), results, found), view, as_json)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ which it was due, not from the time at which it left.
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from typing import Protocol
@@ -21,6 +21,7 @@ from als_bench.workload import ANSWER_AT, GRANTED, HEAD, ID_FIRST, id_of, pack_i
 TICK_S = 0.00025  # how often the loop looks at clock and sockets: it neither spins nor adds more than this to a latency
 POLL_S_LEAST = 0.001  # a poller waits in whole milliseconds
 SENT_PER_TURN_MAX = 1_000
+POLL_S_MOST = 0.05  # errands and the end of it all are looked at in between
 UNDER_WAY_PER_SOCKET_MAX = 900  # below ZeroMQ's high-water mark: nothing is dropped or blocked by the load itself
 LAST_REPLIES_S_MAX = 10.0
 
@@ -87,8 +88,11 @@ class OpenLoop:
     _count: Count = field(default_factory=Count)
     _late_s_max: float = 0.0
 
-    def run(self, due_s: list[float]) -> Outcome:
-        """Run through a schedule; stops early when the server cannot keep up at all."""
+    def run(self, due_s: list[float], is_enough: Callable[[float], bool] = lambda now_s: False) -> Outcome:
+        """Run through a schedule, or until `is_enough` says so; stops early when the server cannot keep up at all.
+
+        All that was sent is waited for, within LAST_REPLIES_S_MAX.
+        """
         self._received_s = [None] * len(due_s)
         poller = zmq.Poller()
         for socket in (*self.sockets, *(errand.socket for errand in self.errands)):
@@ -96,10 +100,12 @@ class OpenLoop:
         errand_of = {errand.socket: errand for errand in self.errands}
         under_way_max = UNDER_WAY_PER_SOCKET_MAX * len(self.sockets)
         begin_s = clock.monotonic_s()
-        sent, now_s, last_s = 0, 0.0, (due_s[-1] if due_s else 0.0)
-        end_s = last_s + LAST_REPLIES_S_MAX
-        while self._count.replies < len(due_s) and now_s < end_s:
-            sent = self._send_due(due_s, sent, now_s)
+        sent, wanted, now_s = 0, len(due_s), 0.0
+        end_s = (due_s[-1] if due_s else 0.0) + LAST_REPLIES_S_MAX
+        while self._count.replies < wanted and now_s < end_s:
+            sent = self._send_due(due_s, sent, wanted, now_s)
+            if sent < wanted and is_enough(now_s):
+                wanted, end_s = sent, now_s + LAST_REPLIES_S_MAX
             self._start_errands(now_s)
             for socket, _ in poller.poll(0):
                 errand = errand_of.get(socket)
@@ -109,17 +115,17 @@ class OpenLoop:
                     self._run_errand(errand, clock.monotonic_s() - begin_s)
             if sent - self._count.replies > under_way_max:
                 break
-            self._rest(poller, due_s[sent] if sent < len(due_s) else end_s, begin_s, now_s)
+            self._rest(poller, (due_s[sent] if sent < wanted else end_s) - clock.monotonic_s() + begin_s)
             now_s = clock.monotonic_s() - begin_s
         self._count.elapsed_s = now_s
         latency_s = [None if came is None else came - due for came, due in zip(self._received_s, due_s, strict=True)]
         overloaded = sent - self._count.replies > under_way_max
         return Outcome(due_s, latency_s, sent, self._count, self._late_s_max, overloaded)
 
-    def _send_due(self, due_s: list[float], sent: int, now_s: float) -> int:
+    def _send_due(self, due_s: list[float], sent: int, wanted: int, now_s: float) -> int:
         """Send what is due; give how many have been sent in all."""
         count = len(self.sockets)
-        for number in range(sent, min(sent + SENT_PER_TURN_MAX, len(due_s))):
+        for number in range(sent, min(sent + SENT_PER_TURN_MAX, wanted)):
             if due_s[number] > now_s:
                 return number
             self._late_s_max = max(self._late_s_max, now_s - due_s[number])
@@ -154,10 +160,9 @@ class OpenLoop:
                 errand.socket.send(request)
 
     @staticmethod
-    def _rest(poller: zmq.Poller, next_s: float, begin_s: float, now_s: float) -> None:
+    def _rest(poller: zmq.Poller, spare_s: float) -> None:
         """Leave the cores to the server until the next tick, or for longer when nothing is due."""
-        spare_s = next_s - (clock.monotonic_s() - begin_s)
         if spare_s >= 2 * POLL_S_LEAST:
-            poller.poll(int(min(spare_s, 0.05) * 1000))
+            poller.poll(int(min(spare_s, POLL_S_MOST) * 1000))
         else:
             time.sleep(TICK_S)

@@ -32,6 +32,8 @@ def latency(curves: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None
         axes.plot([_nines(pair[0]) for pair in curve], [pair[1] for pair in curve], marker="o", label=name)
     axes.set_xticks([_nines(tick) for tick in ticks], [f"{tick:g}" for tick in ticks], rotation=60)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend()
     _save(figure, path)
 
@@ -53,7 +55,7 @@ def growth(lines: Mapping[str, Sequence[tuple[float, float]]], unit: str, path: 
 
 
 def seats(hours: Sequence[Mapping[str, Any]], days: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw a simulation: seats used and seats there are by hour; lapses, grants and denials by day.
+    """Draw a simulation: seats used and (unless plenty) seats there are by hour; lapses, grants and denials by day.
 
     Raises BenchError.
     """
@@ -61,8 +63,9 @@ def seats(hours: Sequence[Mapping[str, Any]], days: Sequence[Mapping[str, Any]],
     upper, lower = figure.subplots(2, 1, sharex=True)
     at = [row["day"] for row in hours]
     upper.plot(at, [row["used"] for row in hours], label="seats used")
-    upper.plot(at, [row["total"] for row in hours], linestyle="--", label="seats")
-    upper.plot(at, [row["alive"] for row in hours], linestyle=":", label="computers in service")
+    if max((row["total"] for row in hours), default=0) < 2 * max((row["used"] for row in hours), default=0):
+        upper.plot(at, [row["total"] for row in hours], linestyle="--", label="seats")
+    upper.plot(at, [row["in_service"] for row in hours], linestyle=":", label="computers in service")
     upper.set_ylim(bottom=0)
     upper.set_ylabel("seats")
     upper.set_title("Seats that a fleet needs")

@@ -23,7 +23,7 @@ def document(
         "environment": environment.as_dict(),
         "settings": dict(settings),
         "results": results,
-        "warnings": [*environment.warnings(), *warnings],
+        "warnings": list(warnings),
     }
 
 

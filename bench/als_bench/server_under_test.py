@@ -1,6 +1,7 @@
 """The server that is measured: a real `als-server run` with its defaults on a folder of its own, on a free port."""
 
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -63,9 +64,29 @@ class ServerUnderTest(Child):
 
     def store_bytes(self) -> int:
         """Give the bytes that its store takes on the disk (the file is sparse)."""
-        return sum(path.stat().st_blocks * 512 for path in self.store_dir.glob("data.mdb"))
+        return bytes_on_disk(self.store_dir / "data.mdb")
+
+    def compact_bytes(self) -> int:
+        """Give the bytes that its store takes without the free pages within, as a backup has it."""
+        copy = self.data_dir.parent / "compact"
+        copy.mkdir()
+        store = LmdbStore(self.store_dir, readonly=True)
+        try:
+            store.copy(copy)
+        finally:
+            store.close()
+        size = bytes_on_disk(copy / "data.mdb")
+        shutil.rmtree(copy)
+        return size
 
     def close(self) -> None:
         """Stop it, and take its folder away."""
         super().close()
         self._temporary.cleanup()
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Give the bytes that a file takes on the disk; one with holes takes less than its length."""
+    status = path.stat()
+    blocks: int = getattr(status, "st_blocks", -1)
+    return blocks * 512 if blocks >= 0 else status.st_size

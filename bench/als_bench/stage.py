@@ -97,23 +97,25 @@ class Stage:
         """Make each connection's endless requests: its own computers in random order, or ever new ones."""
         count = self.load.connections
         if operation == ACQUIRE:
-            return [self._new_stream(connection) for connection in range(count)]
+            return [self._new_stream() for _ in range(count)]
         dealt = workload.own_computers(self.load.leases, count, self.load.seed)
         return workload.renewals(STEADY, dealt)
 
-    def _new_stream(self, connection: int) -> Iterator[bytes]:
+    def _new_stream(self) -> Iterator[bytes]:
         """Each stream starts where no earlier one can have been, so that every computer is new."""
         start, self._new_computers = self._new_computers, self._new_computers + SEATS_PER_SERIAL // 10
         return NEW.forever_new(ACQUIRE, start, 1)
 
-    def measure(self, streams: Sequence[Iterator[bytes]], target: str = ALS) -> Results:
-        """Run the closed loop against one target; give its rate and what it cost whom."""
+    def measure(
+        self, streams: Sequence[Iterator[bytes]], target: str = ALS, duration_s: float | None = None
+    ) -> Results:
+        """Run the closed loop against one target; give its rate and what it cost whom. Without a time: the load's."""
         pid, sockets, wanted = self.server.pid, self.to_als.sockets, GRANTED
         if target == ECHO:
             assert self._echo is not None and self._to_echo is not None
             pid, sockets, wanted = self._echo.pid, self._to_echo.sockets, ECHOED
         loop = ClosedLoop(sockets, streams, self.load.window, wanted)
-        return measure(loop, pid, self.load.duration_s) | {"target": target}
+        return measure(loop, pid, duration_s or self.load.duration_s) | {"target": target}
 
 
 def measure(loop: ClosedLoop, pid: int, duration_s: float) -> Results:

@@ -19,7 +19,7 @@ from als_bench.workload import PRODUCT_NUMBER, Fleet
 
 VENDOR = "bench"
 FILL_BATCH_MAX = 5_000  # requests in a transaction: the sync of the commit is spread thin
-_OPERATOR = bytes(32)
+OPERATOR = bytes(32)
 
 
 class Vendor:
@@ -63,11 +63,11 @@ class Stock:
 
     def import_serials(self, texts: Sequence[str], now: int) -> None:
         """Enter serials as an operator would. Raises BenchError when one is not added."""
-        operator = Sender(_OPERATOR, "")
+        operator = Sender(OPERATOR, "")
         for first in range(0, len(texts), FILL_BATCH_MAX):
             tx = self.store.begin()
             if not first:
-                self.ledger.add_admin(tx, _OPERATOR, "als-bench", Role.OPERATOR, now)
+                self.ledger.add_admin(tx, OPERATOR, "als-bench", Role.OPERATOR, now)
             batch = texts[first : first + FILL_BATCH_MAX]
             for start in range(0, len(batch), SERIALS_PER_IMPORT_MAX):
                 serials = list(batch[start : start + SERIALS_PER_IMPORT_MAX])

@@ -5,6 +5,7 @@ before it, during it, or after. The lapsing leases are entered as of one period 
 """
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from als import clock, keyfile, protocol
 from als_bench import latencies, latency, report
 from als_bench.closed_loop import no_collection
 from als_bench.connections import Connections
-from als_bench.open_loop import Errand, schedule
+from als_bench.open_loop import schedule
 from als_bench.processes import BenchError, Child
 from als_bench.report import Results
 from als_bench.server_under_test import ServerUnderTest
@@ -25,12 +26,14 @@ from als_bench.workload import PERIOD_S, PRODUCT, Fleet
 
 LAPSE, IMPORT, BACKUP = "lapse", "import", "backup"
 KINDS = (LAPSE, IMPORT, BACKUP)
-QUIET_S = 2.0  # of load before a storm, to compare with
+QUIET_S = 2.0  # of load before a storm and after it, to compare with
 LOOK_EVERY_S = 0.2
-FILL_S = 15.0  # between the choice of the second of lapse and the load: start, measuring saturation
-FILL_S_PER_LEASE = 0.0004
+START_S = 4.0  # for the server to start, and time to spare
+TRIED_LEASES = 500  # by which the time is estimated that filling the store will take
+TIMES_ESTIMATE = 2  # others may use the machine meanwhile
 ASK_ID = 1
 _LAPSING = Fleet(salt=5)
+_TRIED = Fleet(salt=8)
 _BACKUP = "from als.server.main import main; main()"
 
 
@@ -128,8 +131,8 @@ def _granted(reply: bytes) -> dict[str, Any]:
 
 
 def run(kind: str, load: Load, storm: Storm, rate_per_s: float | None, folder: Path | None) -> Results:
-    """Let one storm break, after which the load goes on for `load.duration_s` at least. Raises BenchError."""
-    plan = _Plan(kind, storm)
+    """Let one storm break; it is watched for `load.duration_s` at most. Raises BenchError."""
+    plan = _Plan(kind, storm, load.leases, 0 if rate_per_s is not None else 2 * latency.PROBE_S)
     with Stage(load, folder, prepare=plan.prepare) as stage, no_collection():
         administrator = Connections(1, [keyfile.read(stage.server.data_dir / "admin.key_secret")])
         try:
@@ -142,8 +145,11 @@ def run(kind: str, load: Load, storm: Storm, rate_per_s: float | None, folder: P
 class _Plan:
     """One storm: what it needs in the store, and the errand that it is."""
 
-    def __init__(self, kind: str, storm: Storm) -> None:
+    def __init__(self, kind: str, storm: Storm, leases_beside: int, probe_s: float) -> None:
+        """Plan for a store with `leases_beside` more leases, and for `probe_s` between server's start and load."""
         self.kind = kind
+        self._leases_beside = leases_beside
+        self._probe_s = probe_s
         self._storm = storm
         self._lapse_at = 0
         self._texts: list[str] = []
@@ -156,11 +162,19 @@ class _Plan:
             return
         report.tell(f"filling the store with {self._storm.leases:,} leases more")
         now = clock.wall_s()
-        if self.kind == LAPSE:
-            self._lapse_at = now + round(FILL_S + FILL_S_PER_LEASE * self._storm.leases)
-            now = self._lapse_at - PERIOD_S
         stock.import_serials(server.vendor.issue(SEATS_PER_SERIAL), now)
+        if self.kind == LAPSE:
+            self._lapse_at = now + round(self._seconds_until_load(stock, now))
+            now = self._lapse_at - PERIOD_S
         stock.acquire(_LAPSING, range(self._storm.leases), [bytes(32)], now)
+
+    def _seconds_until_load(self, stock: Stock, now: int) -> float:
+        """Estimate, by filling in a few leases, when the load can be on."""
+        before_s = clock.monotonic_s()
+        stock.acquire(_TRIED, range(TRIED_LEASES), [bytes(32)], now)
+        per_lease_s = (clock.monotonic_s() - before_s) / TRIED_LEASES
+        fill_s = per_lease_s * (self._storm.leases + self._leases_beside)
+        return TIMES_ESTIMATE * fill_s + START_S + self._probe_s + QUIET_S
 
     def errand(self, stage: Stage, socket: "zmq.Socket[bytes]") -> Breaking:
         """Make the errand, to break after the quiet stretch. Raises BenchError when the moment has passed."""
@@ -173,19 +187,22 @@ class _Plan:
             raise BenchError("this machine is too slow for so many leases: they lapsed before the load began")
         if until_s > QUIET_S:
             report.tell(f"waiting {until_s - QUIET_S:.0f} s for the second in which they all lapse")
-            zmq.Poller().poll(int((until_s - QUIET_S) * 1000))
+            time.sleep(until_s - QUIET_S)
         return LapseWatch(socket, self._lapse_at - clock.SystemClock().read().wall_s, self._storm.leases)
 
 
 def _break(plan: _Plan, stage: Stage, socket: "zmq.Socket[bytes]", rate_per_s: float) -> Results:
     """Drive the load, let the storm break in it, and tell the latencies apart."""
-    stretch_s = QUIET_S + stage.load.duration_s
+    stretch_s = QUIET_S + stage.load.duration_s + QUIET_S
     due_s = schedule(rate_per_s, stretch_s, stage.load.seed)
+    loop = latency.open_loop(stage)
     errand = plan.errand(stage, socket)
     try:
-        report.tell(f"{rate_per_s:,.0f} renewals a second for {stretch_s:g} s, and the storm ({plan.kind}) in it")
-        errands: list[Errand] = [errand]
-        outcome, cost = latency.drive(stage, due_s, errands)
+        report.tell(f"{rate_per_s:,.0f} renewals a second, and the storm ({plan.kind}) in it")
+        loop.errands = [errand]
+        outcome, cost = latency.drive(
+            stage, loop, due_s, lambda now_s: errand.end_s is not None and now_s > errand.end_s + QUIET_S
+        )
     finally:
         if isinstance(errand, Backup):
             errand.close()

@@ -24,6 +24,8 @@ ANSWER_AT = 16
 GRANTED = b"\xa2ok\xc3"  # what follows the id in a reply of ALS that grants
 ECHOED = b"\xa2op"  # what follows it in a request that comes back as it went
 
+_SCATTER = 2_654_435_761  # odd, so that multiplying by it modulo 2^32 gives every number once
+
 pack_id = struct.Struct(">Q").pack
 _read_id = struct.Struct(">Q").unpack_from
 
@@ -37,8 +39,8 @@ class Fleet:
     salt: int = 0
 
     def mac(self, number: int) -> bytes:
-        """Give a computer's address."""
-        return (self.salt << 32 | number).to_bytes(6, "big")
+        """Give a computer's address: all over the range, as those of real adapters are, and no two the same."""
+        return (self.salt << 32 | number * _SCATTER & 0xFFFFFFFF).to_bytes(6, "big")
 
     def computer(self, number: int) -> dict[str, Any]:
         """Give a computer as it stands in a request."""
