@@ -90,13 +90,14 @@ def mistakes(tx: Transaction, catalog: Catalog) -> list[str]:
     return [
         *_seat_mistakes(books),
         *_pool_mistakes(books),
-        *_due_mistakes(books, _outages(tx), catalog),
+        *_due_mistakes(books, outages(tx), catalog),
         *_computer_mistakes(books),
         *_count_mistakes(tx, books),
     ]
 
 
-def _outages(tx: Transaction) -> list[Outage]:
+def outages(tx: Transaction) -> list[Outage]:
+    """The times in which no server ran."""
     raw = tx.get(Table.META, b"outages")
     return [] if raw is None else [Outage(*item) for item in unpack_value(raw)]
 
@@ -156,7 +157,7 @@ def _index_mistakes(name: str, seen: set[bytes], expected: set[bytes]) -> Iterab
         yield f"the index {name} misses {missing} and has too much {extra}"
 
 
-def _due_mistakes(books: Books, outages: list[Outage], catalog: Catalog) -> Iterable[str]:
+def _due_mistakes(books: Books, away: list[Outage], catalog: Catalog) -> Iterable[str]:
     due = set()
     for (product, computer), lease in books.leases.items():
         if lease.due_at:
@@ -164,7 +165,7 @@ def _due_mistakes(books: Books, outages: list[Outage], catalog: Catalog) -> Iter
         if lease.state is LeaseState.ACTIVE and lease.period_s:
             if not lease.due_at:
                 yield f"the lease {product, computer} will never be found by the sweep"
-            elif lease.due_at > _latest_lapse(lease, outages):
+            elif lease.due_at > deadline(lease, away):
                 yield f"the lease {product, computer} will be found by the sweep too late"
         if lease.state is LeaseState.LAPSED and not lease.due_at:
             yield f"the lapsed lease {product, computer} will never be forgotten"
@@ -174,13 +175,13 @@ def _due_mistakes(books: Books, outages: list[Outage], catalog: Catalog) -> Iter
             yield f"computer {_int(key[-8:])} is due to be forgotten, and nobody knows it"
 
 
-def _latest_lapse(lease: Lease, outages: list[Outage]) -> int:
-    """The second at which an active lease lapses: where it stands in the index must not be later."""
-    deadline = lease.renewed_at + lease.period_s
-    for start, end in sorted(outages):
-        if start < deadline:
-            deadline += min(lease.period_s, max(0, end - max(start, lease.renewed_at)))
-    return deadline
+def deadline(lease: Lease, away: list[Outage]) -> int:
+    """The second at which an active lease lapses (R3, R12): in the due index it must not stand later."""
+    end_at = lease.renewed_at + lease.period_s
+    for start, end in sorted(away):
+        if start < end_at:
+            end_at += min(lease.period_s, max(0, end - max(start, lease.renewed_at)))
+    return end_at
 
 
 def _computer_mistakes(books: Books) -> Iterable[str]:

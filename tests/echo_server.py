@@ -42,7 +42,7 @@ class EchoServer:
         self._router.set(zmq.CURVE_SERVER, 1)
         self._router.set(zmq.CURVE_SECRETKEY, self.pair.secret)
         self._router.bind(f"tcp://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port or '*'}")
-        self.port = int(self._router.get(zmq.LAST_ENDPOINT).rsplit(b":", 1)[1].rstrip(b"\0"))
+        self.port = int(str(self._router.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2])
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         return self

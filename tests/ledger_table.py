@@ -14,7 +14,8 @@ from als.catalog import Catalog, Component, Product
 from als.ledger import Rules
 from als.protocol import Refusal
 from als.store.transaction import Store
-from pair import ROOT, ROOT_ADDRESS, Pair, Reply
+from comparison import Reply
+from pair import ROOT, ROOT_ADDRESS, Pair
 from press import print_serial
 from table_words import EventWords, Words, seconds, short_seconds, size, value
 

@@ -32,7 +32,7 @@ class Model:
         self.roles: dict[bytes, Role] = {}  # by key
         self.serials: dict[str, dict[str, Any]] = {}  # id -> slip, turn (of import), expires_at, removed
         self.first_imports: dict[str, int] = {}  # id of a trial -> when it was first imported, for good
-        self.computers: list[dict[str, Any]] = []  # macs (latest first), host, address, machine_id, kind
+        self.computers: list[dict[str, Any]] = []  # macs (latest first), latest (request), host, address, ...
         self.leases: dict[tuple[str, int], dict[str, Any]] = {}  # (product, computer) -> see `_run`
         self.outages: list[tuple[int, int]] = []
         self.turn = 0  # imports so far
@@ -136,10 +136,11 @@ class Model:
         number = self.find(computer)
         if number is None:
             number = len(self.computers)
-            self.computers.append({"macs": [], **dict.fromkeys(SAID)})
-        if len({self.owner(mac) for mac in computer["macs"]} - {None}) > 1:
-            self._event("computers_conflict")
+            self.computers.append({"macs": [], "latest": None, **dict.fromkeys(SAID)})
         known = self.computers[number]
+        if len({self.owner(mac) for mac in computer["macs"]} - {None}) > 1 and computer != known["latest"]:
+            self._event("computers_conflict", None, None)
+        known["latest"] = computer
         mine = [mac for mac in computer["macs"] if self.owner(mac) in (None, number)]
         known["macs"] = list(dict.fromkeys(mine + known["macs"]))[:MACS_MAX]  # the longest unseen last
         known.update({key: computer[key] for key in SAID if computer.get(key) or key == "address"})

@@ -88,6 +88,13 @@ def test_answer_from_a_port_that_was_not_asked_is_ignored() -> None:
             thread.join()
 
 
+def test_what_a_server_says_cannot_play_with_a_terminal() -> None:
+    """Escape sequences and line breaks in an answer's words are made harmless."""
+    with Beacon(saying(answer(name="a\x1b[2J\nb", server_id="id\r"))) as server:
+        (found,) = discover(SHORT_S, server.port, ["127.0.0.1"])
+    assert (found.name, found.server_id) == ("a?[2J?b", "id?")
+
+
 def test_destinations_that_cannot_be_reached_are_passed_over() -> None:
     """One destination without a route does not keep the query from the others."""
     with Beacon(saying(answer())) as server:

@@ -19,6 +19,7 @@ from als_tools import (
     formats,
     program,
 )
+from als_tools.console.command import console
 from als_tools.failures import Exit
 from als_tools.options import expanded
 from als_tools.output import say
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", commands_servers.status, SERVERS),
     Command("trust", commands_servers.trust, SERVERS),
     Command("top", top, SERVERS),
+    Command("console", console, SERVERS),
     Command("import", commands_serials.import_serials, LICENSES),
     Command("import-file", commands_serials.import_files, LICENSES),
     Command("licenses", commands_listings.licenses, LICENSES),

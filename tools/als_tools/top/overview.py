@@ -45,10 +45,9 @@ def overview(facts: Facts, paper: Paper) -> list[Text]:
     rest = paper.height - len(top)
     if rest < denials.least:
         return top
-    left, right = (paper.width - GAP) // 2, paper.width - GAP - (paper.width - GAP) // 2
-    one = _stacked((denials, ending), facts, paper.part(left, rest))
-    other = _stacked((events,), facts, paper.part(right, rest))
-    return [*top, *beside(paper.part(left, rest).filled(one), paper.part(right, rest).filled(other), GAP)]
+    left, right = paper.part(height=rest).halves(GAP)
+    one, other = _stacked((denials, ending), facts, left), _stacked((events,), facts, right)
+    return [*top, *beside(left.filled(one), right.filled(other), GAP)]
 
 
 def _section(found: List, facts: Facts) -> Section:
@@ -113,8 +112,8 @@ def _traffic(facts: Facts, paper: Paper) -> list[Text]:
     renewals = [None if rate is None else rate.renewals_per_s for rate in facts.rates]
     if paper.height > 1:
         return [_rate_line("Requests/s", requests, paper), _rate_line("Renewals/s", renewals, paper)]
-    half = paper.part((paper.width - GAP) // 2)
-    return beside([_rate_line("Requests/s", requests, half)], [_rate_line("Renewals/s", renewals, half)], GAP)
+    left, right = paper.halves(GAP)
+    return beside([_rate_line("Requests/s", requests, left)], [_rate_line("Renewals/s", renewals, right)], GAP)
 
 
 def _rate_line(name: str, values: Sequence[float | None], paper: Paper) -> Text:

@@ -52,6 +52,11 @@ class Paper:
         """Give a smaller piece of it."""
         return replace(self, width=width or self.width, height=self.height if height is None else height)
 
+    def halves(self, gap: int) -> "tuple[Paper, Paper]":
+        """Give two pieces that stand side by side with a gap between them."""
+        left = max(1, (self.width - gap) // 2)
+        return self.part(left), self.part(max(1, self.width - gap - left))
+
     def cut(self, text: str, width: int) -> str:
         """Cut `text` to `width` cells, saying so by a sign at its end."""
         if cell_len(text) <= width:

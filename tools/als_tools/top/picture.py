@@ -3,6 +3,7 @@
 Pure, and exactly as big as the paper. Knows no key but by the table, and nothing of how facts come or lines go.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from als_tools import formats, sheet
+from als_tools import formats
 from als_tools.columns import Row
 from als_tools.top import overview
 from als_tools.top.bars import legend
@@ -110,7 +111,7 @@ def _problem_lines(found: Sequence[Problem], facts: Facts, paper: Paper) -> list
 
 
 def _folded(text: str, margin: int, style: Style, paper: Paper, sign: str = "") -> list[Text]:
-    folded = sheet.fold(formats.clean(text), max(10, paper.width - margin))
+    folded = textwrap.wrap(formats.clean(text), max(10, paper.width - margin), break_on_hyphens=False)
     signs = [sign] + [""] * (len(folded) - 1)
     return [paper.line((mark.ljust(margin), style), (line, style)) for mark, line in zip(signs, folded, strict=True)]
 

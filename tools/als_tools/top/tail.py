@@ -23,8 +23,8 @@ OVERLAP_S = 10  # servers of a cluster commit side by side: a lower number may a
 
 
 def cursor_at(time: int) -> str:
-    """Make the cursor of the events from `time` on."""
-    return f"{max(0, time) * MICROSECONDS << SERVER_BITS:016x}"
+    """Make the cursor of the events from `time` on: it names the number just before the first of that second."""
+    return f"{max(0, (time * MICROSECONDS << SERVER_BITS) - 1):016x}"
 
 
 class Tail:

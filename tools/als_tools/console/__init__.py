@@ -1,0 +1,1 @@
+"""`als console`: the manual's Management Console in a terminal, for keyboard and mouse."""

@@ -1,0 +1,108 @@
+"""A server at a glance, and the way to its licenses, its events and its usage."""
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Button, Static
+
+from als.protocol import Role
+from als_tools import formats, snapshot, views
+from als_tools.console.events_screen import EventsScreen
+from als_tools.console.licenses_screen import LicensesScreen
+from als_tools.console.permission import how_to_get, why_not
+from als_tools.console.screen import ConsoleScreen, Trouble
+from als_tools.console.task import Task
+from als_tools.console.usage_screen import UsageScreen
+
+REFRESH_S = 5.0
+
+
+class ServerScreen(ConsoleScreen):
+    """The main window of a server that the console is connected to."""
+
+    heading = "License Server"
+    BINDINGS = [  # noqa: RUF012 - textual's own type
+        ("m", "licenses", "Manage Available Licenses"),
+        ("e", "events", "Events"),
+        ("u", "usage", "Usage"),
+        ("f5", "refresh", "Refresh"),
+        ("escape", "disconnect", "Disconnect"),
+    ]
+
+    def body(self) -> ComposeResult:
+        """Lay out what can be done beside how the server is."""
+        with Horizontal(classes="columns"):
+            with Vertical(classes="sidebar"):
+                yield Static("Tasks", classes="group")
+                yield Task("licenses", "Manage Available Licenses")
+                yield Task("events", "Events")
+                yield Task("usage", "Usage")
+                yield Static("Server", classes="group")
+                yield Task("refresh", "Refresh")
+                yield Task("disconnect", "Disconnect")
+            with VerticalScroll(id="overview", can_focus=False):
+                yield Static(" reading …", id="status")
+
+    def on_mount(self) -> None:
+        """Show the server, and go on doing so."""
+        self.query_one("#task-licenses").focus()
+        self.set_interval(REFRESH_S, self.action_refresh)
+        self.action_refresh()
+
+    def allow(self, role: Role) -> None:
+        """Who is no viewer sees nothing."""
+        for name, operation in (("licenses", "licenses"), ("events", "events"), ("usage", "usage")):
+            task = self.query_one(f"#task-{name}").parent
+            assert isinstance(task, Task), "the button is in its task"
+            task.allow(why_not(operation, role))
+
+    @on(Button.Pressed)
+    async def _press(self, event: Button.Pressed) -> None:
+        event.stop()
+        await self.run_action((event.button.id or "").replace("task-", "screen."))
+
+    @work(exclusive=True, group="status")
+    async def action_refresh(self) -> None:
+        """Ask how the server is and show it."""
+        if self.console_app.line is None:
+            return
+        shown, role, link = self.query_one("#status", Static), self.role, self.line.link
+        if why_not("status", role) is not None:
+            shown.update(how_to_get(role, Role.VIEWER, link.keys.public, link.name))
+            return
+        try:
+            reply = await self.line.ask("status")
+        except Trouble as error:
+            self.console_app.lose(error)
+            return
+        self.console_app.find_again()
+        zone = self.console_app.zone
+        shown.update(views.status_view(snapshot.take(reply, link.address, link.server.fingerprint), zone))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Show the keys of what the role does not allow, but as disabled."""
+        if action in ("licenses", "events", "usage") and why_not(action, self.role) is not None:
+            return None
+        return True
+
+    def action_licenses(self) -> None:
+        """Go to the licenses."""
+        self.app.push_screen(LicensesScreen())
+
+    def action_events(self) -> None:
+        """Go to the log."""
+        self.app.push_screen(EventsScreen())
+
+    def action_usage(self) -> None:
+        """Go to the history."""
+        products = self.console_app.products
+        if not products:
+            self.notify("This server's catalog has no products.")
+            return
+        self.app.push_screen(UsageScreen(products))
+
+    def action_disconnect(self) -> None:
+        """Leave the server."""
+        name = formats.clean(self.console_app.standing.name)
+        self.console_app.disconnect()
+        self.console_app.notify(f"Disconnected from {name}", markup=False)
