@@ -23,6 +23,7 @@ def write_atomically(path: Path, data: bytes, mode: int = SECRET_MODE) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             temporary.chmod(mode)
+            give_to_owner_of(path.parent, file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -31,6 +32,13 @@ def write_atomically(path: Path, data: bytes, mode: int = SECRET_MODE) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def give_to_owner_of(folder: Path, file: int | Path) -> None:
+    """Give what root has made in another user's folder to that user, whose server could not read it otherwise."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=not isinstance(file, Path))
 
 
 def sync_folder(folder: Path) -> None:

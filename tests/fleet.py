@@ -5,7 +5,6 @@ takes the folder over. Everything a screen can show is in it: a full pool with d
 on an ended serial, lapsed leases, a history of days.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,7 +15,7 @@ from als.protocol import Refusal, Role
 from als.server.core import read_server_id
 from als.server.datadir import DataDir
 from als.store.lmdb import LmdbStore
-from contract_client import DAY_S, Vendor, day_number, serial_bytes, short_id
+from contract_client import DAY_S, Vendor, day_number
 
 DAYS = 60
 STEP_S = 6 * 3_600
@@ -89,10 +88,11 @@ def serials(vendor: Vendor, now: int) -> list[tuple[float, str]]:
 
 
 class Company:
-    """Writes the two months into a data folder. `now` is when they end."""
+    """Writes the two months into a data folder. `now` is when they end, `agent` the key of all its computers."""
 
-    def __init__(self, data_dir: Path, now: int, vendor: Vendor | None = None) -> None:
+    def __init__(self, data_dir: Path, now: int, vendor: Vendor | None = None, agent: bytes = b"m" * 32) -> None:
         self.now = now
+        self._agent = Sender(agent, "127.0.0.1")
         self.vendor = vendor or Vendor()
         folder = DataDir(data_dir)
         folder.make()
@@ -147,17 +147,10 @@ class Company:
         for second, (operation, fields) in enumerate(requests):
             at = min(now + second, self.now)
             request = {"v": 1, "id": 1, "op": operation, **fields}
-            sender = self._admin if operation == "import" else Sender(b"m" * 32, "127.0.0.1")
+            sender = self._admin if operation == "import" else self._agent
             answer = self._ledger.apply(tx, request, sender, at)
             if operation == "import":
                 assert not isinstance(answer, Refusal) and answer["added"] == 1, answer
         while self._ledger.sweep(tx, now, 10_000):
             pass
         self._store.submit(tx)
-
-    def serial_ids(self) -> Iterator[str]:
-        """Give the short ids of what was imported."""
-        by_number = {number: code for code, number in NUMBERS.items()}
-        for _, text in self._serials:
-            number = int.from_bytes(serial_bytes(text)[2:4])
-            yield short_id(by_number[number], text)

@@ -141,7 +141,7 @@ def test_a_full_device(small_disk: Path) -> None:
 @pytest.mark.skipif(not failing_server.is_possible(), reason="needs Linux on x86-64 or aarch64")
 @pytest.mark.parametrize("kind", ["pwrite", "sync"])
 def test_a_broken_device(tmp_path: Path, kind: str) -> None:
-    """When writing or syncing fails, the server stops with 6, having promised nothing of that turn, and loses nothing else."""
+    """When writing or syncing fails, the server stops with 6, has promised nothing of that turn, and lost nothing."""
     order = tmp_path / "order"
     program = (sys.executable, failing_server.__file__)
     with Site(tmp_path, program=program, variables={failing_server.ORDER_VARIABLE: str(order)}) as site:

@@ -163,6 +163,7 @@ def test_a_look_at_a_real_server(site: Site) -> None:
     refused = facts.refused_of(product.code)
     assert refused is not None
     assert refused.count == 1
+    assert facts.leases is not None
     assert [row["product"] for row in facts.leases.rows] == [product.code]
     assert facts.status.address == "somewhere:1"
 

@@ -112,6 +112,18 @@ def test_leases_are_paged() -> None:
     assert len([line for line in lines if line.startswith("pc-")]) == 13
 
 
+def test_what_has_not_come_yet_is_not_called_nothing() -> None:
+    """Before the leases are there the list says that they are being read, or that the pause keeps them away."""
+    facts = replace(bad_night(), leases=None)
+    assert "Reading." in picture(facts, State(view="leases"))
+    assert "Paused: p goes on, and reads this." in picture(facts, State(view="leases", is_paused=True))
+
+
+def test_a_pause_is_said() -> None:
+    """The first line says that the picture stands still."""
+    assert " PAUSED " in picture(bad_night(), State(is_paused=True))[0]
+
+
 def test_the_worst_is_in_the_first_lines() -> None:
     """A server that does not answer is told before everything else, with since when and for how long."""
     facts = replace(bad_night(), loss=Loss(NOW - 42, "SERVER UNREACHABLE", "no license server answers"))

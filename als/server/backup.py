@@ -162,6 +162,8 @@ def restore(data: DataDir, source: Path, reading: Reading, *, new_identity: bool
             _extract(source, folder)
             _audit(folder / "store")
             _take_up(folder, reading, new_identity)
+            for path in (*folder.rglob("*"), folder):
+                files.give_to_owner_of(data.path, path)
             return _swap(data.path, folder, aside)
         except (OSError, StoreError) as error:
             raise BackupError(f"{source} could not be restored: {error}; nothing was changed") from None

@@ -67,6 +67,7 @@ class Core:
         ledger.log(tx, self.guard.now, "started", {"version": ledger.version, "name": ledger.name})
         self._mark(tx)
         store.submit(tx)
+        self.guard.take_notices()
 
     def turn(
         self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = lambda: True

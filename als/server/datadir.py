@@ -7,11 +7,12 @@ from pathlib import Path
 
 import filelock
 
-from als import catalog, keyfile, vendorkeys
+from als import catalog, files, keyfile, vendorkeys
 from als.catalog import Catalog
 from als.server import settings
 
 FOLDER_MODE = 0o700
+LOCK = "server.lock"
 SERVER = "server"
 ADMIN = "admin"
 
@@ -30,7 +31,7 @@ class DataDir:
         self.vendors = path / "vendors"
         self.settings = path / settings.FILE
         self.accept_clock = path / "accept-clock"
-        self._lock = filelock.FileLock(path / "server.lock", timeout=0)
+        self._lock = filelock.FileLock(path / LOCK, timeout=0)
 
     def make(self) -> None:
         """Make what is missing. Raises DataDirError."""
@@ -44,6 +45,7 @@ class DataDir:
         """Hold the folder until the process ends. Raises DataDirError when another als-server has it."""
         try:
             self._lock.acquire()
+            files.give_to_owner_of(self.path, self.path / LOCK)
         except filelock.Timeout:
             raise DataDirError(f"another als-server is using the data folder {self.path}; stop it first") from None
         except OSError as error:

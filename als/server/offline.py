@@ -4,8 +4,12 @@ Each holds the data folder's lock while it works. `accept_clock` also reaches a 
 server looks for.
 """
 
+import multiprocessing
+import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from als import keyfile
 from als.catalog import Catalog
@@ -17,6 +21,10 @@ from als.protocol import Role
 from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
 from als.store.lmdb import LmdbStore
+from als.store.transaction import StoreError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 ORDER_WAIT_S = 5.0
 _LOOK_EVERY_S = 0.1
@@ -30,19 +38,47 @@ def check(data: DataDir, *, repair: bool) -> list[str]:
     if repair:
         data.lock()
     try:
-        store = LmdbStore(data.store, readonly=not repair)
-        try:
-            tx = store.begin() if repair else store.snapshot()
-            problems = Audit(tx, repair).run()
-            if repair and problems:
-                store.submit(tx)
-            else:
-                tx.abort()
-        finally:
-            store.close()
+        return _check_apart(data.store, repair)
     finally:
         data.unlock()
-    return problems
+
+
+def _check_apart(folder: Path, repair: bool) -> list[str]:
+    """Check in a process of its own, since LMDB aborts its process over some damaged pages. Raises StoreError."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check_here, args=(folder, repair, sender))
+    process.start()
+    sender.close()
+    try:
+        problems, failure = receiver.recv()
+    except EOFError:
+        problems, failure = [], f"the store {folder} cannot be read to its end: the file is damaged; restore a backup"
+    finally:
+        receiver.close()
+        process.join()
+    if failure:
+        raise StoreError(failure)
+    return list(problems)
+
+
+def _check_here(folder: Path, repair: bool, sender: "Connection[Any, Any]") -> None:
+    """Check, and send the problems, and what keeps them from being known."""
+    if (nowhere := os.open(os.devnull, os.O_WRONLY)) != 2:
+        os.dup2(nowhere, 2)  # where LMDB says which of its own lines gave up
+    try:
+        store = LmdbStore(folder, readonly=not repair)
+        tx = store.begin() if repair else store.snapshot()
+        problems = Audit(tx, repair).run()
+        if repair and problems:
+            store.submit(tx)
+        else:
+            tx.abort()
+        store.close()
+    except StoreError as error:
+        sender.send(([], str(error)))
+    else:
+        sender.send((problems, ""))
 
 
 def reset_admin(data: DataDir, clock: Clock) -> keyfile.KeyPair:

@@ -147,6 +147,7 @@ class LmdbStore:
             if not readonly:
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._env = self._open(map_bytes, readonly)
+            self._last_page = 0
             cut = self._make_whole(readonly)
             self._databases = [self._env.open_db(table.name.lower().encode(), create=not readonly) for table in Table]
             self._env.reader_check()
@@ -181,7 +182,8 @@ class LmdbStore:
         A file that was cut off shows when everything is read; one whose last pages were free is sound.
         """
         file = self.path / "data.mdb"
-        wanted = int(self._env.stat()["psize"]) * (int(self._env.info()["last_pgno"]) + 1)
+        self._last_page = int(self._env.info()["last_pgno"])
+        wanted = int(self._env.stat()["psize"]) * (self._last_page + 1)
         if file.stat().st_size >= wanted:
             return False
         if readonly:
@@ -209,7 +211,9 @@ class LmdbStore:
         assert isinstance(transaction, LmdbTransaction)
         try:
             transaction.commit()
-        except lmdb.Error as error:
+            if int(self._env.info()["last_pgno"]) != self._last_page:
+                self._make_whole(readonly=False)  # for a backup that reads beside us
+        except (lmdb.Error, OSError) as error:
             raise StoreError(self._explain("could not be written", error)) from error
         return COMMITTED
 

@@ -29,6 +29,7 @@ class ConsoleApp(App[None]):
 
     TITLE = "ALS Management Console"
     CSS_PATH = "console.tcss"
+    ENABLE_COMMAND_PALETTE = False  # every key is in the footer and in the help
     BINDINGS = [  # noqa: RUF012 - textual's own type
         Binding("f1", "help", "Help"),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),

@@ -71,7 +71,7 @@ class ListingPanel(Vertical):
         listing = self.view.listing
         columns = [listing.column(key) for key in self.view.shown]
         source = Source(self.view.open_rows, listing, self.view.order, self.view.text, self._zone)
-        self.query_one("#extent", Static).update(" reading …")
+        self.query_one("#extent", Static).update("reading …")
         is_chosen = self.view.shown != listing.shown
         self.table.begin(line, source, columns, () if is_chosen else listing.left_out_first)
 
@@ -98,11 +98,11 @@ class ListingPanel(Vertical):
         event.stop()
         rows = formats.counted(event.shown, "row")
         if event.trouble:
-            words = f" {rows}; no more could be read: {event.trouble}. F5 reads again."
+            words = f"{rows}; no more could be read: {event.trouble}. F5 reads again."
         elif event.is_at_end:
-            words = f" {rows}, that is all" if event.shown else f" {self._nothing()}"
+            words = f"{rows}, that is all" if event.shown else self._nothing()
         else:
-            words = f" {rows}, more at the end"
+            words = f"{rows}, more at the end"
         if self.view.text and event.seen > event.shown:
             words += f", out of {formats.counted(event.seen, 'row')} looked through"
         if event.left_out:

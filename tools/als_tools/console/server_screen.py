@@ -1,5 +1,7 @@
 """A server at a glance, and the way to its licenses, its events and its usage."""
 
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -13,8 +15,35 @@ from als_tools.console.permission import how_to_get, why_not
 from als_tools.console.screen import ConsoleScreen, Trouble
 from als_tools.console.task import Task
 from als_tools.console.usage_screen import UsageScreen
+from als_tools.formats import Zone
+from als_tools.snapshot import Snapshot
+from als_tools.top.bars import legend
+from als_tools.top.facts import Facts
+from als_tools.top.grid import grid
+from als_tools.top.listings import POOLS
+from als_tools.top.paper import Paper
 
 REFRESH_S = 5.0
+
+
+class _Pools:
+    """The pools with their bars, in as many columns as there is room for."""
+
+    def __init__(self, status: Snapshot, zone: Zone) -> None:
+        self._status, self._zone = status, zone
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        paper = Paper(options.max_width, 1, self._status.now, self._zone)
+        lines = grid(POOLS.columns, POOLS.rows(Facts(self._status)), paper)
+        yield Text("\n").join([*lines, paper.line(*legend(paper))])
+
+
+def at_a_glance(status: Snapshot, zone: Zone) -> RenderableType:
+    """Show how a server is: what is wrong, its pools, then who it is."""
+    warnings = views.warnings(status, zone)
+    parts: list[RenderableType] = [views.warning_lines(warnings), Text()] if warnings else []
+    parts.append(_Pools(status, zone) if any(pool.is_in_use for pool in status.pools) else Text(POOLS.empty))
+    return Group(*parts, Text(), views.server_view(status, zone), Text(), views.counts_view(status))
 
 
 class ServerScreen(ConsoleScreen):
@@ -77,7 +106,7 @@ class ServerScreen(ConsoleScreen):
             return
         self.console_app.find_again()
         zone = self.console_app.zone
-        shown.update(views.status_view(snapshot.take(reply, link.address, link.server.fingerprint), zone))
+        shown.update(at_a_glance(snapshot.take(reply, link.address, link.server.fingerprint), zone))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Show the keys of what the role does not allow, but as disabled."""

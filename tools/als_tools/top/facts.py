@@ -60,6 +60,11 @@ class Block:
     state: str | None = None
     text: str = ""
 
+    @property
+    def asked(self) -> tuple[str | None, str | None, str]:
+        """What was asked for, to tell whether it is what is wanted now."""
+        return self.after, self.state, self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -71,7 +76,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything known. Events and denials have the newest first; a rate is None where the server was away."""
+    """Everything known. Events and denials have the newest first; a rate is None where the server was away.
+
+    `leases` are None while nobody looks at them.
+    """
 
     status: Snapshot
     rates: tuple[Rate | None, ...] = ()
@@ -79,7 +87,7 @@ class Facts:
     denials: tuple[Row, ...] = ()
     refused: tuple[Refused, ...] = ()
     ending: Ending = field(default_factory=Ending)
-    leases: Block = field(default_factory=Block)
+    leases: Block | None = None
     loss: Loss | None = None
 
     def refused_of(self, product: str) -> Refused | None:

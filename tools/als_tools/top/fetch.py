@@ -46,7 +46,7 @@ class Fetcher:
             denials=self._denials.read(self._ask, status.now),
             refused=tuple(self._refused(status)),
             ending=self._walk.go_on(self._ask, status),
-            leases=Block() if wish.leases is None else read_block(self._ask, wish.leases),
+            leases=None if wish.leases is None else read_block(self._ask, wish.leases),
         )
         self._rates.append(Rate(status.requests_per_s, status.renewals_per_s))
         return replace(facts, rates=tuple(self._rates))

@@ -275,7 +275,7 @@ LEASES = List(
         _plain("components", "Components", 7),
         _plain("kind", "Kind", 8),
     ),
-    lambda facts: facts.leases.rows,
+    lambda facts: () if facts.leases is None else facts.leases.rows,
     "Nobody holds a license.",
     (ALL, *(Choice(state, state=state) for state in ("active", "lapsed", "expired"))),
 )

@@ -15,7 +15,7 @@ from als_tools import formats
 from als_tools.columns import Row
 from als_tools.top import overview
 from als_tools.top.bars import legend
-from als_tools.top.facts import Facts
+from als_tools.top.facts import Block, Facts
 from als_tools.top.fetch import matches
 from als_tools.top.grid import grid, in_order
 from als_tools.top.listings import LISTS, List
@@ -145,10 +145,17 @@ def _list(facts: Facts, state: State, paper: Paper) -> tuple[list[Text], Extent]
     before = 0 if block is None else block.before
     lines = [paper.rule(found.title, _note(found, shown, extent, top, before))]
     if not rows:
-        is_narrowed = shown.choice or shown.text
-        return [*lines, paper.line(("Nothing matches; esc shows all." if is_narrowed else found.empty, FAINT))], extent
+        return [*lines, paper.line((_nothing(found, shown, state, block), FAINT))], extent
     marked = None if shown.sort is None else (found.columns[shown.sort], shown.reverse)
     return [*lines, *grid(found.columns, rows[top : top + page], paper, marked)], extent
+
+
+def _nothing(found: List, shown: ListState, state: State, block: Block | None) -> str:
+    """Say why a list is empty: what is wanted may not have come yet."""
+    wish = state.wish.leases
+    if wish is not None and (block is None or block.asked != wish.asked):
+        return "Paused: p goes on, and reads this." if state.is_paused else "Reading."
+    return "Nothing matches; esc shows all." if shown.choice or shown.text else found.empty
 
 
 def _note(found: List, shown: ListState, extent: Extent, top: int, before: int) -> str:

@@ -1,0 +1,86 @@
+"""Backup, check and restore where they could go wrong: a store with free pages at its end, another user's folder."""
+
+import os
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from als.store.lmdb import LmdbStore
+from als.store.transaction import Table
+from server_process import ServerProcess, run_to_end
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run als-server to its end, which must be 0."""
+    done = run_to_end(*arguments)
+    assert done.returncode == 0, done
+    return done
+
+
+def test_a_store_whose_last_pages_are_free(tmp_path: Path) -> None:
+    """A store in which a large record came and went in one commit is sound to whoever reads beside it."""
+    data_dir = tmp_path / "data"
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0
+    store = LmdbStore(data_dir / "store")
+    tx = store.begin()
+    tx.put(Table.META, b"large", bytes(1 << 20))
+    tx.delete(Table.META, b"large")
+    store.submit(tx)
+    assert (data_dir / "store/data.mdb").stat().st_size >= store.used_bytes()
+    assert "agree" in command("check", "--data-dir", str(data_dir)).stdout
+    command("backup", str(tmp_path / "als.tar"), "--data-dir", str(data_dir))
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another user")
+def test_root_restores_for_the_servers_user(tmp_path: Path) -> None:
+    """What root restores, or resets, in a folder of the server's user belongs to that user, and not to root."""
+    data_dir, user, group = tmp_path / "data", 12_345, 12_346
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0
+    command("backup", str(tmp_path / "als.tar"), "--data-dir", str(data_dir))
+    for path in (data_dir, *data_dir.rglob("*")):
+        os.chown(path, user, group)
+    command("restore", str(tmp_path / "als.tar"), "--data-dir", str(data_dir))
+    command("reset-admin", "--data-dir", str(data_dir))
+    for path in (data_dir, *data_dir.rglob("*")):
+        owner = path.stat()
+        assert (owner.st_uid, owner.st_gid) == (user, group), path
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """A target in a folder that is not there is named, in one line."""
+    data_dir = tmp_path / "data"
+    with ServerProcess(data_dir) as server:
+        done = run_to_end("backup", str(tmp_path / "nowhere" / "als.tar"), "--data-dir", str(data_dir))
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1 and "nowhere" in done.stderr
+        assert server.stop() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_backup_is_taken_while_requests_change_everything(tmp_path: Path) -> None:
+    """Backups beside a server under load hold books that agree, each the state of one moment, for their owner alone."""
+    from server_process import Site
+
+    with Site(tmp_path) as site:
+        product, agent = site.product(10_000), site.client()
+        computers = [site.computer() for _ in range(400)]
+        sent = 0
+        for number in range(3):
+            target = tmp_path / f"{number}.tar"
+            ids = [
+                agent.send(operation, product=product.code, component="agent", computer=computer)
+                for operation in ("acquire", "release")
+                for computer in computers
+            ]
+            command("backup", str(target), "--data-dir", str(site.server.data_dir))
+            sent += len(agent.replies_to(ids))
+            assert stat.S_IMODE(target.stat().st_mode) == 0o600
+            with tarfile.open(target) as tar:
+                assert "store/data.mdb" in tar.getnames()
+        assert sent == 3 * 800
