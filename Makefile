@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install check test demo bench
+.PHONY: install check test demo bench sim fuzz
+SEEDS ?= 10000
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -28,3 +29,10 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/als-bench
+
+# For longer: more seeds of the simulation (make sim SEEDS=100000), and the fuzzer where atheris is installed.
+sim: $(STAMP)
+	$(BIN)/python tests/simulation.py --seeds $(SEEDS)
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz.py
