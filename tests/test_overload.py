@@ -83,6 +83,14 @@ def test_a_flood_makes_nobody_else_wait(site: Site, name: str) -> None:
     site.client().ask("hello")
 
 
+def test_a_thousand_under_way_again_and_again(site: Site) -> None:
+    """A client that has at most a thousand requests under way loses no reply, however often it does that."""
+    with site.client() as client:
+        for count in (800, 800, 900, 1_000, 700, 1_000):
+            ids = [client.send("check", product="ATIES") for _ in range(count)]
+            assert len(client.replies_to(ids)) == count
+
+
 def test_what_nobody_reads_is_dropped_and_counted(site: Site) -> None:
     """Replies to a client that does not read are dropped, counted in the status, and cost a bounded memory."""
     server = psutil.Process(site.server.pid)

@@ -13,13 +13,15 @@ import zmq
 from zmq.utils import z85
 
 from als import keyfile
-from als.protocol import CURVE_OVERHEAD_BYTES, KEY_BYTES, REFUSED_BYTES_MAX
+from als.protocol import CURVE_OVERHEAD_BYTES, KEY_BYTES, PIPELINE_REQUESTS_MAX, REFUSED_BYTES_MAX
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 DOMAIN = b"als"
 HANDSHAKE_MS = 5_000  # a connection that says nothing is closed
 HEARTBEAT_MS = 60_000  # a peer that vanished without a word is found
 RECEIVE_QUEUE_MAX = 100  # a connection that floods waits in its own socket, not in our memory
+# A queue counts what has left it in steps of half its length; so this lets PIPELINE_REQUESTS_MAX replies be under way.
+SEND_QUEUE_MAX = 2 * PIPELINE_REQUESTS_MAX
 SOCKETS_MAX = 65_536
 LINGER_MS = 1_000  # at a stop, replies that were promised still leave
 ROUTING_ID_BYTES = 5
@@ -76,6 +78,7 @@ def open_router(
         router.handshake_ivl = HANDSHAKE_MS
         router.heartbeat_ivl = HEARTBEAT_MS
         router.rcvhwm = RECEIVE_QUEUE_MAX
+        router.sndhwm = SEND_QUEUE_MAX
         router.maxmsgsize = REFUSED_BYTES_MAX + CURVE_OVERHEAD_BYTES
         router.backlog = 4_096
         host = f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind or "*"

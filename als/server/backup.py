@@ -17,9 +17,9 @@ from pathlib import Path
 from als import files, keyfile
 from als.clock import Reading
 from als.guard import ClockGuard
-from als.ledger.audit import Audit
 from als.server.core import store_new_server_id, take_up_clock
 from als.server.datadir import SERVER, DataDir
+from als.server.offline import check_apart
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
@@ -92,13 +92,7 @@ def _verify(path: Path) -> None:
 
 
 def _audit(folder: Path) -> None:
-    store = LmdbStore(folder)
-    try:
-        tx = store.snapshot()
-        problems = Audit(tx).run()
-        tx.abort()
-    finally:
-        store.close()
+    problems = check_apart(folder, repair=False)
     if problems:
         raise BackupError(
             f"the books in it do not agree ({problems[0]}); als-server check --repair mends a stopped server"

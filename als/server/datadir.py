@@ -69,6 +69,15 @@ class DataDir:
         except (keyfile.KeyFileError, OSError) as error:
             raise DataDirError(str(error)) from None
 
+    def refuse_emptied_store(self) -> None:
+        """Raise DataDirError for a store's file without a byte, unless a first start has left it so.
+
+        LMDB would begin anew with it, and every license would be forgotten.
+        """
+        file = self.store / "data.mdb"
+        if file.exists() and not file.stat().st_size and (self.path / f"{ADMIN}.key_secret").exists():
+            raise DataDirError(f"{file} is empty: it was cut off; restore a backup, or remove it to begin anew")
+
     def read_catalog(self, with_builtin: bool) -> Catalog:
         """Read the built-in products and `catalog.d`. Raises CatalogError."""
         found = catalog.load(self.catalog, with_builtin)

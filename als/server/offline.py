@@ -38,13 +38,13 @@ def check(data: DataDir, *, repair: bool) -> list[str]:
     if repair:
         data.lock()
     try:
-        return _check_apart(data.store, repair)
+        return check_apart(data.store, repair)
     finally:
         data.unlock()
 
 
-def _check_apart(folder: Path, repair: bool) -> list[str]:
-    """Check in a process of its own, since LMDB aborts its process over some damaged pages. Raises StoreError."""
+def check_apart(folder: Path, repair: bool) -> list[str]:
+    """Check a store in a process of its own, since LMDB aborts it over some damaged pages. Raises StoreError."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_here, args=(folder, repair, sender))
@@ -77,6 +77,8 @@ def _check_here(folder: Path, repair: bool, sender: "Connection[Any, Any]") -> N
         store.close()
     except StoreError as error:
         sender.send(([], str(error)))
+    except Exception as error:  # a mistake of ours must not look like damage
+        sender.send(([], f"the check gave up: {type(error).__name__}: {error}"))
     else:
         sender.send((problems, ""))
 

@@ -57,6 +57,7 @@ def run(settings: Settings, clock: Clock) -> None:
             data.lock()
             stack.callback(data.unlock)
             keys = data.server_keys()
+            data.refuse_emptied_store()
             store = LmdbStore(data.store)
             stack.callback(store.close)
             ledger = _open_ledger(settings, data, keys, store, clock)

@@ -1,0 +1,84 @@
+"""A store's file that was damaged: it is named as such, in one line, by the server and by the check."""
+
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from als.store.lmdb import LmdbStore
+from server_process import ServerProcess, Site, run_to_end, start_failure
+
+PAGE_BYTES = 4_096
+LEAF = 0x02  # among a page's flags
+_HEAD = struct.Struct("<QHH")  # a page's number, what is left over, its flags
+DAMAGED_PAGES = 4
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stopped server's data folder with some thousand records in it."""
+    with Site(tmp_path_factory.mktemp("site")) as site:
+        product, agent = site.product(1_000), site.client()
+        wishes = [{"product": product.code, "component": "agent", "computer": site.computer()} for _ in range(1_000)]
+        agent.replies_to([agent.send("acquire", **fields) for fields in wishes])
+        assert site.server.stop() == 0
+        data_dir = site.server.data_dir
+    store = LmdbStore(data_dir / "store")
+    store.copy(data_dir)  # without the pages that are free, whose loss is none
+    store.close()
+    (data_dir / "data.mdb").replace(data_dir / "store/data.mdb")
+    return data_dir
+
+
+@pytest.fixture
+def data_dir(whole: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return shutil.copytree(whole, tmp_path / "data")
+
+
+def leaves(store: bytes) -> list[int]:
+    """The numbers of the pages that hold records."""
+    pages = range(len(store) // PAGE_BYTES)
+    return [page for page in pages[2:] if _HEAD.unpack_from(store, page * PAGE_BYTES)[::2] == (page, LEAF)]
+
+
+@pytest.mark.parametrize("place", range(DAMAGED_PAGES))
+def test_a_page_that_was_overwritten(data_dir: Path, place: int) -> None:
+    """Whichever page is lost, the check ends with 1 and tells of it, though the engine itself may give up over it."""
+    file = data_dir / "store/data.mdb"
+    store = bytearray(file.read_bytes())
+    candidates = leaves(store)
+    page = candidates[len(candidates) * (place + 1) // (DAMAGED_PAGES + 1)]
+    store[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+    file.write_bytes(store)
+    done = run_to_end("check", "--data-dir", str(data_dir))
+    assert done.returncode == 1, done
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "damaged" in done.stderr or "do not agree" in done.stderr
+
+
+def test_a_file_that_was_cut_off(data_dir: Path) -> None:
+    """A file that lacks its second half is named at the start."""
+    file = data_dir / "store/data.mdb"
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+    message = start_failure(data_dir)
+    assert "damaged" in message and str(file.parent) in message
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100_000), b"no store at all " * 1_000], ids=["empty", "zeros", "text"])
+def test_another_file(data_dir: Path, content: bytes) -> None:
+    """A file that is no store, or nothing any more, is named at the start, and is not begun anew."""
+    file = data_dir / "store/data.mdb"
+    file.write_bytes(content)
+    assert str(file.parent) in start_failure(data_dir)
+    assert file.read_bytes() == content
+
+
+def test_a_first_start_that_came_no_further(tmp_path: Path) -> None:
+    """An empty file that a first start has left, before anything was promised, is a new store."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/data.mdb").touch()
+    with ServerProcess(tmp_path) as server:
+        assert server.stop() == 0
