@@ -4,6 +4,7 @@ Fixed structs for what changes often, msgpack for the rest. Times are whole seco
 to the year 2106), 0 means "never". Knows no rule.
 """
 
+import re
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -213,7 +214,10 @@ class Lease:
 
 # Computers
 
-FINGERPRINT_BYTES = 4
+_KINDS = (None, "server", "workstation")  # stored by position: append, never reorder
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_HEX_DIGITS = 32
+_is_hex = re.compile(r"[0-9a-f]+\Z").match
 
 
 class Computer(NamedTuple):
@@ -230,14 +234,24 @@ class Computer(NamedTuple):
     left_at: int = 0
 
     def pack(self) -> bytes:
-        """Write as a msgpack array; the addresses as one string of bytes."""
-        return _pack((b"".join(self.macs), self.host, self.address, self.machine_id, self.kind, self.left_at))
+        """Write as a msgpack array: the addresses as one string of bytes, the kind as a number.
+
+        A machine_id of 32 hexadecimal digits, the usual one, is written as its 16 bytes.
+        """
+        machine_id: str | bytes | None = self.machine_id
+        if machine_id is not None and len(machine_id) == _HEX_DIGITS and _is_hex(machine_id):
+            machine_id = bytes.fromhex(self.machine_id or "")
+        kind = _KIND_NUMBERS[self.kind]
+        return _pack((b"".join(self.macs), self.host, self.address, machine_id, kind, self.left_at))
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Computer":
         """Read what `pack` wrote."""
-        macs, *rest = msgpack.unpackb(raw)
-        return cls([macs[place : place + 6] for place in range(0, len(macs), 6)], *rest)
+        macs, host, address, machine_id, kind, left_at = msgpack.unpackb(raw)
+        if type(machine_id) is bytes:
+            machine_id = machine_id.hex()
+        own_macs = [macs[place : place + 6] for place in range(0, len(macs), 6)]
+        return cls(own_macs, host, address, machine_id, _KINDS[kind], left_at)
 
 
 # The log

@@ -30,8 +30,14 @@ class Found(NamedTuple):
 
 def fingerprint(computer: Mapping[str, Any]) -> int:
     """Sum up a request's `computer`; equal sums mean that nothing is new. Only displays rely on it."""
-    text = f"{computer['host']}\0{computer['address']}\0{computer.get('machine_id')}\0{computer.get('kind')}"
-    return crc32(b"".join(computer["macs"]), crc32(text.encode("utf-8", "surrogatepass"))) or 1
+    get = computer.get
+    return fingerprint_of(computer["macs"], computer["host"], computer["address"], get("machine_id"), get("kind"))
+
+
+def fingerprint_of(macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None) -> int:
+    """Sum up what a request tells of its computer."""
+    text = f"{host}\0{address}\0{machine_id}\0{kind}"
+    return crc32(macs[0] if len(macs) == 1 else b"".join(macs), crc32(text.encode("utf-8", "surrogatepass"))) or 1
 
 
 def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:

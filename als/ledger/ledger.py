@@ -7,6 +7,7 @@ nothing. Adding an operation is a function and a row of the table.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from als import renewal
 from als.catalog import Catalog
 from als.ledger import admins, leases, listings, mercy, quick, serials, sweep
 from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
@@ -14,6 +15,7 @@ from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import OPERATIONS, Refusal, Request, Role
 from als.records import Admin, Event
+from als.renewal import Renewal
 from als.store.transaction import Table, Transaction
 
 Answer = dict[str, Any] | Refusal
@@ -73,7 +75,8 @@ class Ledger:
         """Apply one checked request; give the reply's own keys, or the refusal."""
         operation = request["op"]
         if operation == "renew":
-            renewed = self.renew_quickly(tx, request, sender.key, now)
+            usual = renewal.of(request)
+            renewed = self.renew_quickly(tx, usual, sender.key, now) if usual is not None else None
             if renewed is not None:
                 return renewed
         desk = Desk(tx, self.catalog, self.rules, sender, now, self.server)
@@ -87,11 +90,11 @@ class Ledger:
         """Say whether a key has the role that an operation needs."""
         return Desk(tx, self.catalog, self.rules, Sender(key, ""), 0).role() >= self._roles[operation]
 
-    def renew_quickly(self, tx: Transaction, request: Request, key: bytes, now: int) -> dict[str, Any] | None:
+    def renew_quickly(self, tx: Transaction, usual: Renewal, key: bytes, now: int) -> dict[str, Any] | None:
         """Apply a renewal in which nothing but the time is new; None for any other, which `apply` then takes."""
         if self.rules.agents != AGENTS_OPEN:
             return None
-        return quick.renew(tx, self.catalog, request, key, now)
+        return quick.renew(tx, self.catalog, usual, key, now)
 
     def sweep(self, tx: Transaction, now: int, bound: int) -> int:
         """Do at most about `bound` things that are due; give their number, 0 when nothing is left."""

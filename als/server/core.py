@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from als import protocol
+from als import protocol, renewal
 from als.clock import Reading
 from als.guard import OK, ClockGuard
 from als.ledger import Ledger, Sender, mercy, seats
@@ -112,9 +112,20 @@ class Core:
         tail = b""
         monotonic_s = self._reading.monotonic_s
         is_reloaded = is_slow = False
+        renew_quickly, read_renewal, head_of = self.ledger.renew_quickly, renewal.read, protocol.encode_head
         for place, letter in enumerate(letters):
             if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
                 break
+            is_slow = False
+            usual = read_renewal(letter.body)
+            if usual is not None and letter.arrived_s == monotonic_s:
+                answer = renew_quickly(tx, usual, letter.sender, now)
+                if answer is not None:
+                    renewals += 1
+                    if answer is not renewed:
+                        renewed, tail = answer, protocol.encode_tail(now, answer)
+                    replies.append(head_of(usual.id, answer) + tail)
+                    continue
             is_slow = True
             try:
                 request = protocol.decode(letter.body)
@@ -123,21 +134,12 @@ class Core:
                 continue
             if letter.arrived_s != monotonic_s and _has_run_out(request, monotonic_s - letter.arrived_s):
                 replies.append(protocol.encode_refusal(request["id"], now, BUSY))
-            elif request["op"] == "renew":
-                renewals += 1
-                answer = self.ledger.renew_quickly(tx, request, letter.sender, now)
-                if answer is None:
-                    replies.append(self._apply(tx, request, letter, now))
-                    continue
-                if answer is not renewed:
-                    renewed, tail = answer, protocol.encode_tail(now, answer)
-                replies.append(protocol.encode_head(request["id"], answer) + tail)
-                is_slow = False
-            else:
-                if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
-                    self._reload()
-                    is_reloaded = True
-                replies.append(self._apply(tx, request, letter, now))
+                continue
+            if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
+                self._reload()
+                is_reloaded = True
+            renewals += request["op"] == "renew"
+            replies.append(self._apply(tx, request, letter, now))
         return replies, renewals
 
     def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:

@@ -20,6 +20,7 @@ from als.ledger.audit import Audit
 from als.protocol import Role
 from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
+from als.store import schema
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
@@ -69,6 +70,7 @@ def _check_here(folder: Path, repair: bool, sender: "Connection[Any, Any]") -> N
     try:
         store = LmdbStore(folder, readonly=not repair)
         tx = store.begin() if repair else store.snapshot()
+        schema.require_current(tx)
         problems = Audit(tx, repair).run()
         if repair and problems:
             store.submit(tx)

@@ -15,6 +15,8 @@ from typing import Any
 import lmdb
 
 from als import files
+from als.store.behind import GONE, Behind
+from als.store.behind import TABLE as _BEHIND
 from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
 
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
@@ -23,50 +25,62 @@ READERS_MAX = 126
 FOLDER = "store"
 
 
-def _damaged(error: Exception) -> StoreError:
-    """Explain an error of the engine in the midst of a transaction, which a sound file does not cause."""
-    return StoreError(
-        f"the store failed ({error}): the file is damaged; als-server check tells more, or restore a backup"
-    )
-
-
 class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
-    __slots__ = ("_cursors", "_databases", "_hooks", "_txn", "memo")
+    __slots__ = ("_behind", "_cursors", "_databases", "_hooks", "_late", "_store", "_txn", "memo")
 
-    def __init__(self, txn: Any, databases: list[Any]) -> None:
+    def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
         self._txn = txn
-        self._databases = databases
+        self._store = store
+        self._databases = store.databases
+        self._behind = store.behind
+        self._late: dict[bytes, bytes] = {}
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none."""
+        if table is _BEHIND:
+            late = self._late.get(key) or self._behind.young.get(key) or self._behind.frozen.get(key)
+            if late is not None and late is not GONE:
+                return late
         try:
             value: bytes | None = self._txn.get(key, None, self._databases[table])
         except lmdb.Error as error:
-            raise _damaged(error) from error
+            raise self._store.damaged(error) from error
         return value
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace. Raises StoreFullError."""
+        if table is _BEHIND and self._newest(key) is not None:
+            self._late[key] = value
+            return
         try:
             self._txn.put(key, value, db=self._databases[table])
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         except lmdb.Error as error:
-            raise _damaged(error) from error
+            raise self._store.damaged(error) from error
+
+    def replace(self, table: Table, key: bytes, value: bytes) -> None:
+        """Replace the value of a row that is there and changes often; one of _BEHIND costs no page of its own."""
+        if table is _BEHIND:
+            self._late[key] = value
+        else:
+            self.put(table, key, value)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error. Raises StoreFullError."""
+        if table is _BEHIND and self._newest(key) is not None:
+            self._late[key] = GONE
         try:
             self._txn.delete(key, db=self._databases[table])
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         except lmdb.Error as error:
-            raise _damaged(error) from error
+            raise self._store.damaged(error) from error
 
     def scan(
         self,
@@ -81,11 +95,19 @@ class LmdbTransaction:
             cursor = self._cursors.get(table)
             if cursor is None:
                 cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
-            if reverse:
-                return self._scan_back(cursor, start, stop, limit)
-            return self._scan_on(cursor, start, stop, limit)
+            rows = (self._scan_back if reverse else self._scan_on)(cursor, start, stop, limit)
         except lmdb.Error as error:
-            raise _damaged(error) from error
+            raise self._store.damaged(error) from error
+        if table is _BEHIND:
+            return [(key, value if (late := self._newest(key)) is None else late) for key, value in rows]
+        return rows
+
+    def _newest(self, key: bytes) -> bytes | None:
+        """Give the value that the table does not have yet, None when it has the truth."""
+        late = self._late.get(key)
+        if late is not None:
+            return None if late is GONE else late
+        return self._behind.pending(key)
 
     @staticmethod
     def _scan_on(cursor: Any, start: bytes, stop: bytes | None, limit: int) -> Rows:
@@ -127,9 +149,11 @@ class LmdbTransaction:
             function()
         self._cursors.clear()
         try:
+            self._behind.write(self._txn, self._late)
             self._txn.commit()
         except lmdb.MapFullError as error:
             raise StoreFullError from error
+        self._behind.committed()
 
     def abort(self) -> None:
         """Forget every change."""
@@ -149,13 +173,16 @@ class LmdbStore:
             self._env = self._open(map_bytes, readonly)
             self._last_page = 0
             cut = self._make_whole(readonly)
-            self._databases = [self._env.open_db(table.name.lower().encode(), create=not readonly) for table in Table]
+            self.databases = [self._open_table(table, readonly) for table in Table]
+            self.behind = Behind(self.databases[Table.BEHIND], self.databases[_BEHIND])
+            with self._env.begin() as txn:
+                self.behind.load(txn)
             self._env.reader_check()
             if cut:
                 self._read_everything()
             if not readonly:
                 files.sync_folder(self.path)
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, ValueError) as error:
             raise StoreError(self._explain("cannot be opened", error)) from error
 
     def _open(self, map_bytes: int, readonly: bool) -> Any:
@@ -176,6 +203,15 @@ class LmdbStore:
                     raise lmdb.Error("the system grants no address space") from error
                 map_bytes //= 2
 
+    def _open_table(self, table: Table, readonly: bool) -> Any:
+        """Open a table; one that an older version did not have is only there once it is written."""
+        try:
+            return self._env.open_db(table.name.lower().encode(), create=not readonly)
+        except lmdb.NotFoundError:
+            if table is not Table.BEHIND:
+                raise
+            return None
+
     def _make_whole(self, readonly: bool) -> bool:
         """Say whether the file is shorter than its pages, and make it as long, for reading past its end is fatal.
 
@@ -194,17 +230,17 @@ class LmdbStore:
     def _read_everything(self) -> None:
         """Read every row. Raises lmdb.Error where a page is missing."""
         with self._env.begin() as txn:
-            for database in self._databases:
+            for database in self.databases:
                 for _ in txn.cursor(database):
                     pass
 
     def begin(self) -> LmdbTransaction:
         """Open a transaction that may write."""
-        return LmdbTransaction(self._env.begin(write=True), self._databases)
+        return LmdbTransaction(self._env.begin(write=True), self)
 
     def snapshot(self) -> LmdbTransaction:
         """Open a consistent look that writes nothing; end it with `abort`."""
-        return LmdbTransaction(self._env.begin(write=False), self._databases)
+        return LmdbTransaction(self._env.begin(write=False), self)
 
     def submit(self, transaction: Transaction) -> Completion:
         """Commit with fsync. Raises StoreFullError, or StoreError when the device or the file failed."""
@@ -244,6 +280,13 @@ class LmdbStore:
         """Let go of the files."""
         self._env.close()
 
+    def damaged(self, error: Exception) -> StoreError:
+        """Explain an error of the engine in the midst of a transaction, which a sound file does not cause."""
+        return StoreError(
+            f"the store {self.path} failed ({error}): the file is damaged; als-server check tells more, "
+            "or restore a backup"
+        )
+
     def _explain(self, what: str, error: BaseException) -> str:
         """Say in one line what happened, with the free space when the device is full."""
         reason = str(error) or type(error).__name__
@@ -257,7 +300,8 @@ class LmdbStore:
             )
         if isinstance(
             error,
-            lmdb.InvalidError
+            ValueError
+            | lmdb.InvalidError
             | lmdb.CorruptedError
             | lmdb.VersionMismatchError
             | lmdb.PageNotFoundError

@@ -42,6 +42,8 @@ class MemoryTransaction:
         self._undo.append((table, key, self._tables[table].values.get(key)))
         self._tables[table].put(key, value)
 
+    replace = put
+
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""
         self._undo.append((table, key, self._tables[table].values.get(key)))

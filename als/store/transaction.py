@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Protocol
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Table(IntEnum):
@@ -31,6 +31,7 @@ class Table(IntEnum):
     NEWCOMERS = 15
     TRIALS = 16
     ADMINS = 17
+    BEHIND = 18
 
 
 Rows = list[tuple[bytes, bytes]]
@@ -51,6 +52,10 @@ class Transaction(Protocol):
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace. Raises StoreFullError."""
+        ...
+
+    def replace(self, table: Table, key: bytes, value: bytes) -> None:
+        """Do what `put` does, for a row that is there and changes often: an engine may make this cheaper."""
         ...
 
     def delete(self, table: Table, key: bytes) -> None:
@@ -112,6 +117,17 @@ class StoreError(Exception):
 
 class StoreFullError(Exception):
     """The engine's present size is used up and the transaction is dead; `grow` may help."""
+
+
+class StoreUnavailableError(Exception):
+    """A store that several servers share cannot be reached now; what was submitted may or may not have been written.
+
+    The message is one line for the administrator; who asked may ask again after `retry_after_s`.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Committed:

@@ -1,0 +1,142 @@
+"""Rows that are replaced again and again: durable at once in a log, entered in their table later, in order of keys.
+
+LMDB writes a page of 4 KiB for each row that changes somewhere in a table, however small the row. A commit's replaced
+rows are therefore appended together to the table BEHIND, a few pages for a thousand of them, and kept in memory, where
+reads find them. Once many have gathered they are entered in the order of their keys, a slice a commit, so that
+neighbors share a page; then their part of the log is deleted. What is in the log and not yet in the table is read
+from the log at the next start. Knows nothing of what the rows mean.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+from als.store.transaction import Table
+
+TABLE = Table.LEASES  # the table whose rows are replaced this way
+GATHERED_ROWS = 65_536  # replaced rows before they are entered: several of them then share a page; 16 MiB of memory
+SLICE_ROWS_LEAST = 256  # entering fewer at a time would not share pages
+SLICE_ROWS_MAX = 1_024  # some 3 ms of a commit
+TRIMMED_ROWS_MAX = 64  # rows of the log deleted in a commit
+PIECE_BYTES = 2_000  # the most that LMDB keeps within a page, two in each
+GONE = bytes(bytearray(b"gone"))  # this very object, in place of a value: the table has the truth; nil in the log
+
+_LOG_KEY = struct.Struct(">QH")  # commit, piece
+
+
+class Behind:
+    """What the log holds: `young` gathers, `frozen` is being entered and then trimmed. Changed only after a commit."""
+
+    def __init__(self, log: Any, table: Any) -> None:
+        self.young: dict[bytes, bytes] = {}
+        self.frozen: dict[bytes, bytes] = {}
+        self._log = log  # LMDB's handles of the log and of the table
+        self._table = table
+        self._gathered = 0  # rows written to the log since the last freeze, those replaced twice counted twice
+        self._to_enter: list[bytes] = []  # the frozen keys not yet entered, the last first
+        self._commits: deque[tuple[int, int]] = deque()  # (number, pieces) of those in the log
+        self._frozen_commits = 0  # how many of these belong to `frozen`
+        self._next = 1
+        self._credit = 0
+        self._after: list[tuple[Any, ...]] = []
+
+    def load(self, txn: Any) -> None:
+        """Read the log, at a start. Raises lmdb.Error, ValueError on a damaged log."""
+        if self._log is None:
+            return  # written by a version that had none
+        blob: list[bytes] = []
+        number = 0
+        for key, piece in txn.cursor(self._log):
+            commit, place = _LOG_KEY.unpack(key)
+            if commit != number:
+                self._take_up(number, blob)
+                number, blob = commit, []
+            if place != len(blob):
+                raise ValueError("the log of replaced rows has a gap")
+            blob.append(bytes(piece))
+        self._take_up(number, blob)
+        self._freeze()
+
+    def _take_up(self, number: int, blob: list[bytes]) -> None:
+        if blob:
+            rows = msgpack.unpackb(b"".join(blob), use_list=False)
+            values = [GONE if value is None else value for value in rows[1::2]]
+            self.young.update(zip(rows[::2], values, strict=True))
+            self._commits.append((number, len(blob)))
+            self._next = number + 1
+
+    def pending(self, key: bytes) -> bytes | None:
+        """Give the row's value that the table does not have yet; None when the table has the truth."""
+        value = self.young.get(key) or self.frozen.get(key)
+        return None if value is GONE else value
+
+    def write(self, txn: Any, late: Mapping[bytes, bytes]) -> None:
+        """Append a commit's replaced rows to the log and enter some older ones. Raises lmdb.Error."""
+        after = self._after = []
+        if late:
+            blob: bytes = msgpack.packb([None if item is GONE else item for row in late.items() for item in row])
+            starts = range(0, len(blob), PIECE_BYTES)
+            for piece, start in enumerate(starts):
+                key = _LOG_KEY.pack(self._next, piece)
+                txn.put(key, blob[start : start + PIECE_BYTES], append=True, db=self._log)
+            after.append((self._note, late, len(starts)))
+        self._enter_slice(txn, len(late))
+
+    def _enter_slice(self, txn: Any, late_rows: int) -> None:
+        """Enter as many rows as have come since, once they make a slice; when all are entered, trim the log."""
+        if self._to_enter:
+            credit = self._credit + (late_rows or SLICE_ROWS_LEAST)  # with nothing else to do, go on
+            if credit >= SLICE_ROWS_LEAST:
+                rows = min(credit, SLICE_ROWS_MAX, len(self._to_enter))
+                for key in self._to_enter[: -rows - 1 : -1]:
+                    value = self.young.get(key) or self.frozen[key]
+                    if value is not GONE:
+                        txn.put(key, value, db=self._table)
+                self._after.append((self._entered, rows))
+                credit = 0
+            self._after.append((self._save, credit))
+        elif self._frozen_commits:
+            commits = trimmed = 0
+            while commits < self._frozen_commits and trimmed < TRIMMED_ROWS_MAX:
+                number, pieces = self._commits[commits]
+                for piece in range(pieces):
+                    txn.delete(_LOG_KEY.pack(number, piece), db=self._log)
+                commits += 1
+                trimmed += pieces
+            self._after.append((self._trimmed, commits))
+
+    def committed(self) -> None:
+        """Take over what the commit has made durable."""
+        for function, *arguments in self._after:
+            function(*arguments)
+        self._after = []
+        if self._gathered >= GATHERED_ROWS and not self._frozen_commits:
+            self._freeze()
+
+    def _note(self, late: Mapping[bytes, bytes], pieces: int) -> None:
+        self.young.update(late)
+        self._commits.append((self._next, pieces))
+        self._next += 1
+        self._gathered += len(late)
+
+    def _entered(self, rows: int) -> None:
+        del self._to_enter[-rows:]
+
+    def _save(self, credit: int) -> None:
+        self._credit = credit
+
+    def _trimmed(self, commits: int) -> None:
+        for _ in range(commits):
+            self._commits.popleft()
+        self._frozen_commits -= commits
+        if not self._frozen_commits:
+            self.frozen = {}
+
+    def _freeze(self) -> None:
+        self.frozen, self.young = self.young, {}
+        self._to_enter = sorted(self.frozen, reverse=True)
+        self._frozen_commits = len(self._commits)
+        self._gathered = 0

@@ -1,0 +1,153 @@
+"""Rows that are replaced again and again: whatever is entered when, reads and a new start find the newest."""
+
+import tempfile
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from als.store import behind
+from als.store.lmdb import LmdbStore
+from als.store.transaction import StoreError, Table
+
+KEYS = [b"%02d" % number for number in range(30)]
+OTHER = Table.COMPUTERS
+
+
+class ReplacedRows(RuleBasedStateMachine):
+    """A store whose log is entered and trimmed all the time, beside a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patch = pytest.MonkeyPatch()
+        for name, value in (("GATHERED_ROWS", 12), ("SLICE_ROWS_LEAST", 3), ("SLICE_ROWS_MAX", 5)):
+            self._patch.setattr(behind, name, value)
+        self._patch.setattr(behind, "TRIMMED_ROWS_MAX", 2)
+        self._folder = tempfile.TemporaryDirectory()
+        self.rows: dict[bytes, bytes] = {}
+
+    @initialize()
+    def open(self) -> None:
+        """Begin with rows in the table."""
+        self.store = LmdbStore(Path(self._folder.name), map_bytes=1 << 24)
+        self.tx = self.store.begin()
+        self.uncommitted = dict(self.rows)
+        for key in KEYS[::2]:
+            self.put(key, b"first")
+        self.commit()
+
+    @rule(key=st.sampled_from(KEYS), value=st.binary(min_size=1, max_size=300))
+    def put(self, key: bytes, value: bytes) -> None:
+        """Insert or replace."""
+        self.tx.put(behind.TABLE, key, value)
+        self.uncommitted[key] = value
+
+    @precondition(lambda self: self.uncommitted)
+    @rule(data=st.data(), value=st.binary(min_size=1, max_size=3_000))
+    def replace(self, data: st.DataObject, value: bytes) -> None:
+        """Replace a row that is there."""
+        key = data.draw(st.sampled_from(sorted(self.uncommitted)))
+        self.tx.replace(behind.TABLE, key, value)
+        self.uncommitted[key] = value
+
+    @rule(key=st.sampled_from(KEYS))
+    def delete(self, key: bytes) -> None:
+        """Remove, whether there or not."""
+        self.tx.delete(behind.TABLE, key)
+        self.uncommitted.pop(key, None)
+
+    @rule()
+    def commit(self) -> None:
+        """Commit and go on."""
+        self.store.submit(self.tx)
+        self.rows = dict(self.uncommitted)
+        self.tx = self.store.begin()
+
+    @rule()
+    def abort(self) -> None:
+        """Forget and go on."""
+        self.tx.abort()
+        self.uncommitted = dict(self.rows)
+        self.tx = self.store.begin()
+
+    @rule()
+    def reopen(self) -> None:
+        """Open what a crash would have left: everything committed is on disk."""
+        self.tx.abort()
+        self.store.close()
+        self.store = LmdbStore(Path(self._folder.name), map_bytes=1 << 24)
+        self.uncommitted = dict(self.rows)
+        self.tx = self.store.begin()
+
+    @invariant()
+    def reads_agree(self) -> None:
+        """Single reads and scans both ways find the newest of each row, and no other."""
+        if not hasattr(self, "store"):
+            return
+        assert self.tx.scan(behind.TABLE) == sorted(self.uncommitted.items())
+        assert self.tx.scan(behind.TABLE, reverse=True) == sorted(self.uncommitted.items(), reverse=True)
+        for key in KEYS:
+            assert self.tx.get(behind.TABLE, key) == self.uncommitted.get(key)
+
+    def teardown(self) -> None:
+        """Close, and look at the file alone."""
+        if hasattr(self, "store"):
+            self.tx.abort()
+            self.store.close()
+            store = LmdbStore(Path(self._folder.name), readonly=True)
+            tx = store.snapshot()
+            assert dict(tx.scan(behind.TABLE)) == self.rows
+            tx.abort()
+            store.close()
+        self._folder.cleanup()
+        self._patch.undo()
+
+
+ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+test_replaced_rows = ReplacedRows.TestCase
+
+
+def test_log_is_entered_and_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log does not grow with the number of renewals: what has been entered is deleted from it."""
+    monkeypatch.setattr(behind, "GATHERED_ROWS", 2_000)
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    for number in range(500):
+        tx.put(behind.TABLE, number.to_bytes(4, "big"), bytes(60))
+    store.submit(tx)
+    most = 0
+    for turn in range(400):
+        tx = store.begin()
+        for number in range(turn % 5, 500, 5):
+            tx.replace(behind.TABLE, number.to_bytes(4, "big"), turn.to_bytes(60, "big"))
+        store.submit(tx)
+        tx = store.begin()
+        most = max(most, len(tx.scan(Table.BEHIND, limit=100_000)))
+        tx.abort()
+    rows_of_a_commit = 5
+    assert most < 3 * (2_000 // 100) * rows_of_a_commit
+    store.close()
+
+
+def test_gap_in_the_log_is_damage(tmp_path: Path) -> None:
+    """A log with a piece missing is not read half: the store is called damaged."""
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    tx.put(behind.TABLE, b"k", b"v")
+    tx.put(OTHER, b"k", b"v")
+    store.submit(tx)
+    tx = store.begin()
+    tx.replace(behind.TABLE, b"k", bytes(5_000))
+    store.submit(tx)
+    store.close()
+    with lmdb.open(str(tmp_path), max_dbs=32) as environment:
+        log = environment.open_db(b"behind")
+        with environment.begin(write=True) as txn:
+            cursor = txn.cursor(log)
+            assert cursor.first() and cursor.next()
+            cursor.delete()
+    with pytest.raises(StoreError, match="damaged"):
+        LmdbStore(tmp_path)
