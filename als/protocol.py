@@ -356,13 +356,14 @@ def _is_nested_too_deep(request: Request) -> bool:
 
 def encode_reply(request_id: int, now: int, fields: Mapping[str, Any]) -> bytes:
     """Write a reply that grants what was asked; `fields` are the operation's own keys."""
-    return encode_head(request_id, fields) + encode_tail(now, fields)
+    encoded_id: bytes = msgpack.packb(request_id)
+    return encode_start(fields) + encoded_id + encode_tail(now, fields)
 
 
-def encode_head(request_id: int, fields: Mapping[str, Any]) -> bytes:
-    """Write how many keys a reply has, and its id, which comes first."""
-    head: bytes = _MAP_OF[len(fields) + 4] + msgpack.packb(request_id)
-    return head
+def encode_start(fields: Mapping[str, Any]) -> bytes:
+    """Write what stands before a reply's id: how many keys there are, and the key of the id, which comes first."""
+    start: bytes = _MAP_OF[len(fields) + 4]
+    return start
 
 
 def encode_tail(now: int, fields: Mapping[str, Any]) -> bytes:

@@ -238,9 +238,9 @@ class Computer(NamedTuple):
 
         A machine_id of 32 hexadecimal digits, the usual one, is written as its 16 bytes.
         """
-        machine_id: str | bytes | None = self.machine_id
-        if machine_id is not None and len(machine_id) == _HEX_DIGITS and _is_hex(machine_id):
-            machine_id = bytes.fromhex(self.machine_id or "")
+        text = self.machine_id
+        is_usual = text is not None and len(text) == _HEX_DIGITS and _is_hex(text)
+        machine_id = bytes.fromhex(text) if text is not None and is_usual else text
         kind = _KIND_NUMBERS[self.kind]
         return _pack((b"".join(self.macs), self.host, self.address, machine_id, kind, self.left_at))
 

@@ -37,7 +37,7 @@ def fingerprint(computer: Mapping[str, Any]) -> int:
 def fingerprint_of(macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None) -> int:
     """Sum up what a request tells of its computer."""
     text = f"{host}\0{address}\0{machine_id}\0{kind}"
-    return crc32(macs[0] if len(macs) == 1 else b"".join(macs), crc32(text.encode("utf-8", "surrogatepass"))) or 1
+    return crc32(macs[0] if len(macs) == 1 else b"".join(macs), crc32(text.encode())) or 1
 
 
 def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
@@ -85,9 +85,12 @@ def remember(
         old = None
     else:
         old = read(tx, number)
-    own_macs = [mac for mac in dict.fromkeys(request["macs"]) if found.owners.get(mac, number) == number]
-    old_macs = old.macs if old is not None else []
-    macs = own_macs + [mac for mac in old_macs if mac not in own_macs]
+    owners = found.owners
+    macs = [mac for mac in dict.fromkeys(request["macs"]) if owners.get(mac, number) == number]
+    old_macs: list[bytes] = []
+    if old is not None:
+        old_macs = old.macs
+        macs += [mac for mac in old_macs if mac not in macs]
     new = Computer(
         macs[:MACS_MAX],
         request["host"],
@@ -97,7 +100,7 @@ def remember(
         old.left_at if old else 0,
     )
     mark = fingerprint(request)
-    is_repeated = tx.get(Table.ADDRESSES, macs[0]) == OWNER.pack(number, mark)
+    is_repeated = found.conflict is not None and tx.get(Table.ADDRESSES, macs[0]) == OWNER.pack(number, mark)
     _own_addresses(tx, number, old_macs, macs, mark)
     if new != old:
         tx.put(Table.COMPUTERS, computer_key(number), new.pack())
@@ -110,9 +113,8 @@ def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[byt
     """Write who owns which address: the front one with the fingerprint, the longest unseen forgotten."""
     for mac in new[MACS_MAX:]:
         tx.delete(Table.ADDRESSES, mac)
-    known = set(old)
     for mac in new[1:MACS_MAX]:
-        if mac not in known or mac == old[0]:
+        if mac not in old or mac == old[0]:
             tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
     tx.put(Table.ADDRESSES, new[0], OWNER.pack(number, mark))
 

@@ -168,10 +168,15 @@ def _find_seat(desk: Desk, product: Product) -> seats.Free | Refusal:
 
 def work_off(desk: Desk, product: int, bound: int) -> int:
     """Apply to a product what time has brought: ended serials and lapsed leases; give the number of entries done."""
+    memo_key = ("worked off", product)
+    if desk.tx.memo.get(memo_key) == desk.now:
+        return 0  # what is written in this transaction is due later than now
     done = seats.end_serials(desk.tx, desk.tally, product, desk.now, bound)
-    if done >= bound:
-        return done
-    return done + sweep.work_off_due(desk.tx, desk.journal, desk.tally, product, desk.now, bound - done)
+    if done < bound:
+        done += sweep.work_off_due(desk.tx, desk.journal, desk.tally, product, desk.now, bound - done)
+    if done < bound:
+        desk.tx.memo[memo_key] = desk.now
+    return done
 
 
 def _deny(desk: Desk, claim: _Claim, refusal: Refusal) -> None:

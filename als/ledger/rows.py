@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from als import serial
 from als.catalog import Catalog
 from als.ledger import lives, mercy, products, serialbook
 from als.ledger.tally import Tally
@@ -18,7 +17,7 @@ def lease_row(tx: Transaction, catalog: Catalog, product: int, lease: Lease, who
         "product": code,
         "product_name": name,
         "serial": serialbook.text(record.raw) if record is not None else None,
-        "serial_id": serial.short_id(code, record.serial_id) if record is not None else None,
+        "serial_id": serialbook.short_id_of(code, record.serial_id) if record is not None else None,
         "host": who.host,
         "address": who.address,
         "mac": who.macs[0],
@@ -58,7 +57,7 @@ def license_row(
         "product": code,
         "product_name": name,
         "serial": serialbook.text(record.raw),
-        "serial_id": serial.short_id(code, record.serial_id),
+        "serial_id": serialbook.short_id_of(code, record.serial_id),
         "imported_at": record.imported_at,
         "expires_at": record.expires_at or None,
         "trial": record.trial,

@@ -22,14 +22,27 @@ class Free(NamedTuple):
 
 def find_free(tx: Transaction, product: int, now: int) -> Free | None:
     """Give the serial that R2 takes next, None when no valid serial has a free seat. Changes nothing."""
-    prefix = product_key(product)
-    rows = tx.scan(Table.POOL, prefix, prefix_stop(prefix), limit=1)
-    if not rows:
+    first: bytes | None = tx.memo.get(("pool", product))
+    if first is None:
+        prefix = product_key(product)
+        rows = tx.scan(Table.POOL, prefix, prefix_stop(prefix), limit=1)
+        first = tx.memo["pool", product] = rows[0][0] if rows else b""
+    if not first:
         return None
-    expires_at, number = pool_expires_at(rows[0][0])
+    expires_at, number = pool_expires_at(first)
     if expires_at and expires_at <= now:
         return None  # the first has the latest end: all others have ended too
     return Free(number, expires_at)
+
+
+def _enter_pool(tx: Transaction, product: int, expires_at: int, number: int) -> None:
+    tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
+    tx.memo.pop(("pool", product), None)
+
+
+def _leave_pool(tx: Transaction, product: int, expires_at: int, number: int) -> None:
+    tx.delete(Table.POOL, pool_key(product, expires_at, number))
+    tx.memo.pop(("pool", product), None)
 
 
 def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
@@ -40,7 +53,7 @@ def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> N
     seats.used += 1
     tally.pool(product).used += 1
     if seats.used == seats.total:
-        tx.delete(Table.POOL, pool_key(product, free.expires_at, free.number))
+        _leave_pool(tx, product, free.expires_at, free.number)
     tally.note_used(product, now)
 
 
@@ -53,7 +66,7 @@ def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_
     if seats.state is SerialState.VALID:
         tally.pool(product).used -= 1
         if seats.used == seats.total - 1:
-            tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
+            _enter_pool(tx, product, expires_at, number)
     elif seats.state is SerialState.ENDED:
         tally.pool(product).on_ended -= 1
     tally.note_used(product, now)
@@ -72,7 +85,7 @@ def open_serial(tx: Transaction, tally: Tally, product: int, number: int, expire
     pool.total += seats.total
     pool.used += seats.used
     if seats.used < seats.total:
-        tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
+        _enter_pool(tx, product, expires_at, number)
     if expires_at:
         tx.put(Table.ENDS, end_key(product, expires_at, number), seats.total.to_bytes(4, "big"))
     tally.note_used(product, now)
@@ -89,7 +102,7 @@ def close_serial(
     if seats.state is SerialState.VALID:
         pool.total -= seats.total
         pool.used -= seats.used
-        tx.delete(Table.POOL, pool_key(product, expires_at, number))
+        _leave_pool(tx, product, expires_at, number)
         if expires_at:
             tx.delete(Table.ENDS, end_key(product, expires_at, number))
         if state is SerialState.ENDED:

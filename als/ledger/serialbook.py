@@ -35,9 +35,15 @@ def text(raw: bytes) -> str:
     return serial.write(raw)
 
 
+@lru_cache(_TEXTS_CACHED_MAX)
+def short_id_of(code: str, serial_id: int) -> str:
+    """Write a serial's id with its product's code."""
+    return serial.short_id(code, serial_id)
+
+
 def short_id(tx: Transaction, catalog: Catalog, product: int, serial_id: int) -> str:
     """Write a serial's id as people see it."""
-    return serial.short_id(products.name_of(tx, catalog, product)[0], serial_id)
+    return short_id_of(products.name_of(tx, catalog, product)[0], serial_id)
 
 
 def number_of_identity(tx: Transaction, identity: bytes) -> int | None:

@@ -109,10 +109,10 @@ class Core:
         replies: list[bytes] = []
         renewals = 0
         renewed: dict[str, Any] | None = None
-        tail = b""
+        head = tail = b""
         monotonic_s = self._reading.monotonic_s
         is_reloaded = is_slow = False
-        renew_quickly, read_renewal, head_of = self.ledger.renew_quickly, renewal.read, protocol.encode_head
+        renew_quickly, read_renewal, encode_id = self.ledger.renew_quickly, renewal.read, renewal.encode_id
         for place, letter in enumerate(letters):
             if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
                 break
@@ -123,8 +123,8 @@ class Core:
                 if answer is not None:
                     renewals += 1
                     if answer is not renewed:
-                        renewed, tail = answer, protocol.encode_tail(now, answer)
-                    replies.append(head_of(usual.id, answer) + tail)
+                        renewed, head, tail = answer, protocol.encode_start(answer), protocol.encode_tail(now, answer)
+                    replies.append(head + encode_id(usual.id) + tail)
                     continue
             is_slow = True
             try:
@@ -164,9 +164,10 @@ class Core:
         self._marked_at = self._reading.monotonic_s
 
     def _write_notices(self, tx: Transaction) -> None:
+        if not self.guard.notices:
+            return
         write_notices(tx, self.guard, self.ledger.server)
-        if self.guard.notices:
-            self._mark(tx)
+        self._mark(tx)
         for notice in self.guard.notices:
             if notice.kind != "outage":
                 log.warning("%s: the server's time is %d, the wall clock says %d", *notice)

@@ -19,7 +19,7 @@ from als.server.answering import Answering
 from als.server.backlog import Backlog
 from als.server.core import Core, Letter, refuse_busy
 
-BATCH_MAX = 1_000  # requests in a turn: some 10 ms, and one fsync for all of them
+BATCH_MAX = 2_500  # requests in a turn: some 25 ms, and one fsync for all of them
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 TURN_S_MAX = 0.1  # a turn of long listings ends here: who comes next shall not wait for all of them
 POLL_MS = 1_000
@@ -116,7 +116,7 @@ class Loop:
     def _receive(self, most: int, monotonic_s: float) -> Iterator[Letter]:
         """Receive at most `most` messages. ZeroMQ serves its connections in turn."""
         receive, router, no_wait = _Plain.recv, self._sockets.router, zmq.NOBLOCK
-        key_of, id_bytes = access.sender_key, access.ROUTING_ID_BYTES
+        key_of, id_bytes, new = access.sender_key, access.ROUTING_ID_BYTES, tuple.__new__
         for _ in range(0 if self._backlog.is_full else most):
             try:
                 routing_id = receive(router, no_wait)
@@ -124,7 +124,7 @@ class Loop:
                 return
             frame = receive(router, no_wait, False)
             envelope: tuple[bytes, ...] = (routing_id,)
-            if frame.more:
+            if frame.more:  # an empty frame, as a REQ sends, or what is not ours
                 if not len(frame):
                     envelope = (routing_id, b"")
                     frame = receive(router, no_wait, False)
@@ -138,7 +138,7 @@ class Loop:
                 sender = key_of(frame.get("User-Id"))
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
-            yield Letter(envelope, frame.bytes, sender, frame, monotonic_s)
+            yield new(Letter, (envelope, frame.bytes, sender, frame, monotonic_s))  # half of what Letter(...) costs
 
     def _send_all(self, letters: list[Letter], replies: list[bytes]) -> None:
         """Send each reply; one that cannot leave at once is dropped and counted, never waited for."""
@@ -146,8 +146,10 @@ class Loop:
         more, last = zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
         for letter, reply in zip(letters, replies, strict=True):
             try:
-                for frame in letter.envelope:
-                    send(router, frame, more)
+                envelope = letter.envelope
+                send(router, envelope[0], more)
+                if len(envelope) > 1:
+                    send(router, b"", more)
                 send(router, reply, last)
             except zmq.ZMQError:  # gone, or does not read
                 self._core.replies_dropped += 1

@@ -88,5 +88,12 @@ def check(settings: Settings) -> None:
         raise SettingsError("new_seats_per_address_h: must be 0 (no limit) or more")
     if settings.log_level not in LOG_LEVELS:
         raise SettingsError(f"log_level: must be one of {', '.join(LOG_LEVELS)}")
-    if not settings.name or cut_name(settings.name) != settings.name:
-        raise SettingsError(f"name: must be 1 to {NAME_BYTES_MAX} bytes")
+    if not _is_name(settings.name):
+        raise SettingsError(
+            f"name: must be 1 to {NAME_BYTES_MAX} bytes of printable text, without line breaks or control characters"
+        )
+
+
+def _is_name(name: str) -> bool:
+    """Say whether a name can stand in a line, such as the one that says ready, and in a discovery answer."""
+    return name.isprintable() and bool(name.strip()) and cut_name(name) == name

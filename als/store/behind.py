@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import msgpack
+import msgspec
 
 from als.store.transaction import Table
 
@@ -25,6 +25,8 @@ PIECE_BYTES = 2_000  # the most that LMDB keeps within a page, two in each
 GONE = bytes(bytearray(b"gone"))  # this very object, in place of a value: the table has the truth; nil in the log
 
 _LOG_KEY = struct.Struct(">QH")  # commit, piece
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[bytes, bytes | None]).decode
 
 
 class Behind:
@@ -44,7 +46,7 @@ class Behind:
         self._after: list[tuple[Any, ...]] = []
 
     def load(self, txn: Any) -> None:
-        """Read the log, at a start. Raises lmdb.Error, ValueError on a damaged log."""
+        """Read the log, at a start. Raises lmdb.Error, and ValueError on a damaged log."""
         if self._log is None:
             return  # written by a version that had none
         blob: list[bytes] = []
@@ -62,9 +64,8 @@ class Behind:
 
     def _take_up(self, number: int, blob: list[bytes]) -> None:
         if blob:
-            rows = msgpack.unpackb(b"".join(blob), use_list=False)
-            values = [GONE if value is None else value for value in rows[1::2]]
-            self.young.update(zip(rows[::2], values, strict=True))
+            for key, value in _decode(b"".join(blob)).items():
+                self.young[key] = GONE if value is None else value
             self._commits.append((number, len(blob)))
             self._next = number + 1
 
@@ -73,11 +74,14 @@ class Behind:
         value = self.young.get(key) or self.frozen.get(key)
         return None if value is GONE else value
 
-    def write(self, txn: Any, late: Mapping[bytes, bytes]) -> None:
-        """Append a commit's replaced rows to the log and enter some older ones. Raises lmdb.Error."""
+    def write(self, txn: Any, late: Mapping[bytes, bytes], has_gone: bool) -> None:
+        """Append a commit's replaced rows to the log and enter some older ones. Raises lmdb.Error.
+
+        `has_gone` says whether there is a GONE among them.
+        """
         after = self._after = []
         if late:
-            blob: bytes = msgpack.packb([None if item is GONE else item for row in late.items() for item in row])
+            blob = _encode({key: None if late[key] is GONE else late[key] for key in late} if has_gone else late)
             starts = range(0, len(blob), PIECE_BYTES)
             for piece, start in enumerate(starts):
                 key = _LOG_KEY.pack(self._next, piece)

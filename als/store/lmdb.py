@@ -28,7 +28,7 @@ FOLDER = "store"
 class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
-    __slots__ = ("_behind", "_cursors", "_databases", "_hooks", "_late", "_store", "_txn", "memo")
+    __slots__ = ("_behind", "_cursors", "_databases", "_has_gone", "_hooks", "_late", "_store", "_txn", "memo")
 
     def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
@@ -37,6 +37,7 @@ class LmdbTransaction:
         self._databases = store.databases
         self._behind = store.behind
         self._late: dict[bytes, bytes] = {}
+        self._has_gone = False
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
@@ -75,6 +76,7 @@ class LmdbTransaction:
         """Remove; a key that is not there is no error. Raises StoreFullError."""
         if table is _BEHIND and self._newest(key) is not None:
             self._late[key] = GONE
+            self._has_gone = True
         try:
             self._txn.delete(key, db=self._databases[table])
         except lmdb.MapFullError as error:
@@ -149,7 +151,7 @@ class LmdbTransaction:
             function()
         self._cursors.clear()
         try:
-            self._behind.write(self._txn, self._late)
+            self._behind.write(self._txn, self._late, self._has_gone)
             self._txn.commit()
         except lmdb.MapFullError as error:
             raise StoreFullError from error

@@ -5,6 +5,7 @@ The ledger knows this file and no engine. Keys are big-endian, so that their ord
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 SCHEMA_VERSION = 2
@@ -139,6 +140,7 @@ class Committed:
 COMMITTED = Committed()
 
 
+@lru_cache(256)
 def prefix_stop(prefix: bytes) -> bytes | None:
     """Give the first key after all keys that begin with `prefix`; None when there is no such key."""
     stripped = prefix.rstrip(b"\xff")
