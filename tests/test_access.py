@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from zmq.utils import z85
 
+from als import keyfile
+from als.server import access
 from contract_client import Client, new_keys, read_keys
 from server_process import ServerProcess, Site, environment
 
@@ -216,3 +219,13 @@ def test_no_program_shows_a_secret(site: Site, tmp_path: Path) -> None:
     everything = "\n".join([*printed, site.server.stderr()])
     assert "ATIES" in everything and "granted" in everything
     assert [secret for secret in secrets if secret in everything] == []
+
+
+def test_vanished_peers_are_found_by_the_system() -> None:
+    """The ROUTER has TCP keepalive on, which costs many connections nothing, and no heartbeats of its own."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router, _ = access.open_router(context, keyfile.generate(), "127.0.0.1", 0)
+    found = [router.getsockopt(option) for option in (zmq.TCP_KEEPALIVE, zmq.TCP_KEEPALIVE_IDLE, zmq.HEARTBEAT_IVL)]
+    router.close(0)
+    context.term()
+    assert found == [1, access.KEEPALIVE_IDLE_S, 0]

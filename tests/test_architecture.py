@@ -68,6 +68,8 @@ def keeps_engine(module: str, imported: str) -> bool:
     top = imported.split(".")[0]
     if top == "lmdb":
         return module == "als.store.lmdb"
+    if top in ("grpc", "google"):
+        return module.startswith("als.store.etcd")
     if top in ("rich", "textual"):
         return module.startswith("als_tools")
     if top == "zmq":
