@@ -42,6 +42,7 @@ class Ledger:
         server: int = 0,
     ) -> None:
         self.catalog = catalog
+        self._told: tuple[Catalog, list[dict[str, Any]]] | None = None
         self.vendors = dict(vendors)
         self.server_id = server_id
         self.server_key = server_key
@@ -137,7 +138,13 @@ class Ledger:
             "name": self.name,
             "version": self.version,
             "your_role": desk.role().text,
-            "products": [
+            "products": self._products_told(),
+        }
+
+    def _products_told(self) -> list[dict[str, Any]]:
+        """Write the products as `hello` tells them, once for a catalog."""
+        if self._told is None or self._told[0] is not self.catalog:
+            products = [
                 {
                     "code": product.code,
                     "name": product.name,
@@ -152,8 +159,9 @@ class Ledger:
                     ],
                 }
                 for product in self.catalog.products
-            ],
-        }
+            ]
+            self._told = (self.catalog, products)
+        return self._told[1]
 
     def _status(self, desk: Desk, request: Request) -> Answer:
         return {**self.status_of_server(desk.tx), "pools": listings.pools(desk), "counts": listings.counts(desk)}

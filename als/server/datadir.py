@@ -3,6 +3,7 @@
 Made at first start with everything in it readable by its owner alone.
 """
 
+import os
 from pathlib import Path
 
 import filelock
@@ -29,6 +30,7 @@ class DataDir:
         self.store = path / "store"
         self.catalog = path / "catalog.d"
         self.vendors = path / "vendors"
+        self._catalog_read: tuple[object, Catalog] | None = None
         self.settings = path / settings.FILE
         self.accept_clock = path / "accept-clock"
         self._lock = filelock.FileLock(path / LOCK, timeout=0)
@@ -79,7 +81,13 @@ class DataDir:
             raise DataDirError(f"{file} is empty: it was cut off; restore a backup, or remove it to begin anew")
 
     def read_catalog(self, with_builtin: bool) -> Catalog:
-        """Read the built-in products and `catalog.d`. Raises CatalogError."""
+        """Read the built-in products and `catalog.d`, again only when a file has changed. Raises CatalogError."""
+        stamp = (with_builtin, *_stamps(self.catalog), None, *_stamps(self.vendors))
+        if self._catalog_read is None or self._catalog_read[0] != stamp:
+            self._catalog_read = (stamp, self._parse_catalog(with_builtin))
+        return self._catalog_read[1]
+
+    def _parse_catalog(self, with_builtin: bool) -> Catalog:
         found = catalog.load(self.catalog, with_builtin)
         known = self.read_vendors()
         for product in found.products:
@@ -95,3 +103,14 @@ class DataDir:
             return vendorkeys.read_folder(self.vendors)
         except vendorkeys.VendorKeyError as error:
             raise catalog.CatalogError(str(error)) from None
+
+
+def _stamps(folder: Path) -> list[tuple[object, ...]]:
+    """Give what changes when a file of a folder does. Raises CatalogError."""
+    try:
+        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise catalog.CatalogError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found)
