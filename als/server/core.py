@@ -20,7 +20,7 @@ from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
 
-SWEPT_PER_TURN_MAX = 100  # about 2 ms: a storm of lapses must not be felt by those who renew
+SWEPT_PER_TURN_MAX = 40  # about 1 ms: a storm of lapses must not be felt by those who renew
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing

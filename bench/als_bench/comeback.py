@@ -11,6 +11,7 @@ import random
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from als import clock, keyfile
 from als_agents.client import Context
 from als_agents.keeper import Keeper
 from als_agents.server import Server
-from als_agents.session import Event, Notice, Session, State
+from als_agents.session import RETRY_OF_SILENCE_MAX, Event, Notice, Session, State
 from als_bench import environment, report
 from als_bench.connections import sockets_possible
 from als_bench.processes import BenchError
@@ -30,10 +31,11 @@ from als_bench.workload import Fleet
 
 PRODUCT = "FLEET"
 PRODUCT_NUMBER = 9_000
-SOCKETS_PER_AGENT = 3  # the connection, and the two ends of what watches it
+SOCKETS_PER_AGENT = 6  # the connection and the two ends of what watches it; as many that are closed and not gone yet
 FILES_PER_AGENT = 4
 POLL_MS_MAX = 50
 SETTLE_S_MAX = 60.0  # beyond a heartbeat: how long the first acquire of all may take
+START_S_MAX = 60.0
 SHARE_MAX = 0.25  # of the fleet, in any one second
 EXIT_FAILED = 1
 _CATALOG = """\
@@ -60,7 +62,7 @@ class Comeback:
     @property
     def back_s_max(self) -> float:
         """How long all may take to be back: what the longest retry can be after such an absence, and some more."""
-        return 2 * self.away_s + self.heartbeat_s + 30.0
+        return RETRY_OF_SILENCE_MAX * self.away_s + self.heartbeat_s + 30.0
 
 
 DEFAULT = Comeback()
@@ -211,8 +213,11 @@ def _lose_and_find(agents: Agents, server: _Server, comeback: Comeback) -> Resul
     agents.work(away_at + comeback.away_s)
     late = agents.events[Event.LATE]
     agents.heard.clear()
-    server.come_back()
     back_at = clock.monotonic_s()
+    with ThreadPoolExecutor(1) as helper:  # nobody stands still while it starts, and then asks all at once
+        coming = helper.submit(server.come_back)
+        agents.work(back_at + START_S_MAX, coming.done)
+        coming.result()
     report.tell(f"it is back; {late:,} agents had missed it")
     all_back = agents.work(back_at + comeback.back_s_max, lambda: len(agents.heard) == everybody)
     back_s = clock.monotonic_s() - back_at
