@@ -44,6 +44,11 @@ class ClockGuard:
         return int(self._now)
 
     @property
+    def exact_s(self) -> float:
+        """The effective time, as finely as the clocks tell it."""
+        return self._now
+
+    @property
     def behind_s(self) -> int:
         """How far the wall clock is behind the effective time; negative when it is ahead."""
         return round(self._now - self._reading.wall_s)

@@ -81,10 +81,11 @@ def write(folder: Path, name: str, pair: KeyPair) -> None:
     )
     secret += f'    secret-key = "{to_z85(pair.secret)}"\n'
     files.write_atomically(folder / f"{name}.key_secret", secret.encode("ascii"))
-    _write_public(folder, name, pair.public)
+    write_public(folder, name, pair.public)
 
 
-def _write_public(folder: Path, name: str, key: bytes) -> None:
+def write_public(folder: Path, name: str, key: bytes) -> None:
+    """Write `name.key` into `folder`. Raises OSError."""
     advice = "Exchange it securely, or compare its fingerprint."
     text = _HEADER.format(kind="Public", advice=advice, public=to_z85(key))
     files.write_atomically(folder / f"{name}.key", text.encode("ascii"), 0o644)
@@ -126,5 +127,5 @@ def read_or_make(folder: Path, name: str) -> KeyPair:
         write(folder, name, generate())
     pair = read(path)
     if not (folder / f"{name}.key").exists():
-        _write_public(folder, name, pair.public)
+        write_public(folder, name, pair.public)
     return pair

@@ -315,3 +315,18 @@ def test_threads_with_a_client_each_share_one_context() -> None:
         for thread in threads:
             thread.join()
         assert got == [True] * 80
+
+
+@pytest.mark.parametrize("sockets", [1, 2, 3])
+def test_a_program_with_too_many_sockets_gets_no_answer(sockets: int) -> None:
+    """Where no further socket can be opened, for the connection or its end, that is NoAnswer and leaves nothing."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, sockets)
+    with EchoServer() as server:
+        client = Client(server.host, server.port, server.pair.public, ME, context=context, reconnects=False)
+        with client, context.socket(zmq.PAIR):
+            for _ in range(5):
+                with pytest.raises(NoAnswer, match="can be opened"):
+                    client.send("hello")
+                assert client.pollables == []
+        context.term()

@@ -12,7 +12,8 @@ from als import keyfile
 from als.clock import Reading
 from als_agents.client import Client, NoAnswer
 from als_agents.errors import ClientError, KeyChanged, ServerNotFound
-from als_agents.keeper import SHUN_S, Keeper
+from als_agents.keeper import Keeper
+from als_agents.patience import SHUN_S
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session, State
 from als_agents.testing import FakeServer
@@ -217,6 +218,42 @@ def test_a_search_in_vain_is_silence(error: ClientError, code: str, first: FakeS
     component, notice = bench.told[-1]
     assert (component, notice.event) == ("local-console", Event.UNANSWERED)
     assert notice.why is not None and notice.why.code == code
+    bench.keeper.close()
+
+
+@pytest.mark.parametrize("part", ["computer", "explain"])
+def test_a_program_out_of_files_is_silence(part: str, first: FakeServer) -> None:
+    """What the system denies for a while makes a license late, ends no thread, and is over when it is over."""
+    denied = [True]
+
+    def computer(host: str) -> Mapping[str, Any]:
+        if part == "computer" and denied:
+            raise OSError(24, "Too many open files")
+        return COMPUTER
+
+    def explain(server: Server) -> ClientError:
+        raise OSError(24, "Too many open files")
+
+    bench = Bench(first)
+    bench.keeper = Keeper(
+        find=lambda: bench.servers,
+        identity=keyfile.generate(),
+        computer=computer,
+        on_notice=lambda session, notice: bench.told.append((session.component, notice)),
+        explain=explain,
+        time=bench.clock,
+    )
+    if part == "explain":
+        first.stop()
+    session = bench.session()
+    bench.turn()
+    assert bench.events == [Event.UNANSWERED]
+    assert bench.told[0][1].why is not None and "Too many open files" in bench.told[0][1].why.message
+    denied.clear()
+    if part == "explain":
+        first.start()
+    bench.advance_to_deadline()
+    assert session.state is State.HELD
     bench.keeper.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from als import keyfile
 from als_agents import server_address
-from als_agents.discovery import FoundServer
+from als_agents.discovery import Address, FoundServer
 from als_agents.errors import (
     BadServerArgument,
     ClientError,
@@ -46,7 +46,7 @@ class PretendedNetwork(Network):
     def addresses(self, host: str) -> list[str]:
         """Look into the pretended name service."""
         if host in self.names:
-            return [self.names[host]]
+            return self.names[host].split()
         return [host] if ServerAddress(host, None).is_numeric else []
 
     def is_here(self, host: str) -> bool:
@@ -83,6 +83,7 @@ def make(tmp_path: Path) -> Callable[..., Finder]:
         data_dir: Path | None = None,
         variable: str = "",
         net: PretendedNetwork | None = None,
+        shuffle: Callable[[list[Address]], None] = list.sort,
     ) -> Finder:
         return Finder(
             data_dir,
@@ -91,7 +92,7 @@ def make(tmp_path: Path) -> Callable[..., Finder]:
             net=net or PretendedNetwork(*servers, names=names, broadcasts=broadcasts),
             environment={"ALS_SERVER": variable},
             server_dir=tmp_path / "no data folder",
-            shuffle=list.sort,
+            shuffle=shuffle,
         )
 
     return make_finder
@@ -424,10 +425,21 @@ def test_look_shows_what_is_there_whatever_is_pinned(make: Make) -> None:
 def test_silent_server_is_found_elsewhere_by_its_key(make: Make) -> None:
     """A stored server that has a new address is recognized by its key alone."""
     server = Server.from_stored(StoredServer("10.0.0.77", 9876, KEY))
-    moved = make(MAIN, BRANCH).find_elsewhere(server)
-    assert moved is not None and (moved.host, moved.port, moved.key) == ("10.0.0.1", 9876, KEY)
-    assert make(BRANCH).find_elsewhere(server) is None
-    assert make(MAIN).find_elsewhere(replace(server, host="10.0.0.1")) is None
+    (moved,) = make(MAIN, BRANCH).find_elsewhere([server])
+    assert (moved.host, moved.port, moved.key) == ("10.0.0.1", 9876, KEY)
+    assert make(BRANCH).find_elsewhere([server]) == []
+    assert make(MAIN).find_elsewhere([replace(server, host="10.0.0.1")]) == []
+
+
+def test_the_likely_host_is_known_without_a_question(make: Make) -> None:
+    """What a computer would show a server depends on the way there: the first that is named, else stored, else none."""
+    net = PretendedNetwork(MAIN, BRANCH)
+    assert make(net=net).likely_host() is None
+    make(net=net).parameters.choose_servers([StoredServer("stored", 1, KEY), StoredServer("other", 1, KEY)])
+    assert make(net=net).likely_host() == "stored"
+    assert make(net=net, variable=" , First:7000,second").likely_host() == "first"
+    assert make(net=net, variable="first").likely_host("[fd00::1]:7000") == "fd00::1"
+    assert net.asked == net.searches == 0
 
 
 def test_pin_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -269,6 +269,18 @@ def test_retries_back_off_from_a_second_to_five_minutes() -> None:
     assert all(least <= 0.1 * cap for least, cap in zip(shortest, caps, strict=True))
 
 
+def test_who_was_silent_for_a_while_is_asked_again_within_twice_as_long() -> None:
+    """However often an agent has tried in vain, a server that was away for 20 s has it back within 40 s more."""
+    for seed in range(2_000):
+        one = session(seed=seed)
+        now = 0.0
+        while now < 20.0:
+            ask(one, now)
+            one.on_silence(now)
+            now = due(one)
+        assert now <= 20.0 + 40.0
+
+
 def test_an_answer_ends_the_backoff() -> None:
     """After a reply the next silence starts again at one second."""
     one = held()

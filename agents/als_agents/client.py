@@ -254,8 +254,13 @@ class Client:
         context = self._context if self._context is not None else _shared_context()
         try:
             socket = context.socket(zmq.DEALER)
+            self._connect(socket, endpoint)
         except zmq.ZMQError as error:  # this program has too many files open, say
             raise NoAnswer(f"no connection to {self.host}:{self.port} can be opened: {error}") from None
+        return socket
+
+    def _connect(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Set a DEALER up and let it connect; closed where that fails. Raises ZMQError."""
         try:
             socket.set(zmq.LINGER, 0)
             socket.set(zmq.IPV6, 1)
@@ -269,10 +274,10 @@ class Client:
                 self._monitor = socket.get_monitor_socket(ENDS)
             socket.connect(endpoint)
         except BaseException:
+            socket.disable_monitor()  # the half that there may be, too
             _close(socket, self._monitor)
             self._monitor = None
             raise
-        return socket
 
     def _forget_parent(self) -> None:
         """Leave the parent's connection and context alone; neither works on this side of a fork."""

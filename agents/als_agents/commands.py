@@ -93,7 +93,7 @@ def release(settings: argparse.Namespace) -> int:
 def show_identity(settings: argparse.Namespace) -> int:
     """Show what is sent for this computer, and why each adapter was kept or left out."""
     workplace = flags.workplace(settings)
-    computer = workplace.computer()
+    computer = workplace.computer(workplace.finder.likely_host(workplace.server))
     key = keyfile.to_z85(workplace.pair.public)
     rows = [
         {"adapter": item.adapter.name, "mac": _mac(item.adapter.mac), "kept": item.kept, "reason": item.reason}

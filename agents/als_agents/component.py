@@ -10,17 +10,19 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from als import clock
 from als.keyfile import KeyFileError, KeyPair
 from als.protocol import Refusal
 from als_agents.errors import ClientError, NoAnswer, Refused
-from als_agents.genuine import Vendor, product_number_of, read_vendor_key
 from als_agents.license_thread import LicenseThread
 from als_agents.server import read_server_key
 from als_agents.session import LAPSED, NO_ANSWER, Event, Notice, Session, State
 from als_agents.workplace import Workplace
+
+if TYPE_CHECKING:
+    from als_agents.genuine import Vendor
 
 OPEN_S_MAX = 15.0  # a search, two silent servers and the question why: with less nobody would hear the real reason
 RELEASE_S_MAX = 10.0
@@ -344,10 +346,13 @@ def _bind(function: Callable[[InvalidLicense], object], error: InvalidLicense) -
     return lambda: function(error)
 
 
-def _vendor(key: bytes | str | None, product: str, product_number: int | None, requires_lock: bool) -> Vendor | None:
+def _vendor(key: bytes | str | None, product: str, product_number: int | None, requires_lock: bool) -> "Vendor | None":
+    """Make what checks serials; loaded only where a key is built in."""
     if key is None:
         return None
     import cryptography  # noqa: F401 - what is missing is missed now, not at the first lease
+
+    from als_agents.genuine import Vendor, product_number_of, read_vendor_key
 
     number = product_number if product_number is not None else product_number_of(product)
     return Vendor(read_vendor_key(key), product, number, requires_lock)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from als import keyfile
 from als.protocol import Role, parse_mac
-from als_agents.errors import Refused
+from als_agents.errors import ClientError, Refused
 from als_agents.server import Server, read_server_key
 from als_agents.workplace import Caller, Workplace
 
@@ -111,7 +111,7 @@ class DeploymentServer:
     def check(self) -> Seats:
         """Ask whether seats are free, take none, and keep the server's parameters. Raises Refused, ClientError."""
         reply = self._ask("check", product=self.product)
-        self._workplace.parameters.choose_servers([self.server.as_stored()])
+        self._workplace.parameters.choose_servers(server.as_stored() for server in self._connected().addresses)
         return Seats(reply["total"], reply["used"], reply["free"])
 
     def acquire(self, target: Target) -> Deployment:
@@ -148,4 +148,10 @@ class DeploymentServer:
         return self._caller
 
     def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        return self._connected().ask(operation, lambda server: fields)
+        try:
+            return self._connected().ask(operation, lambda server: fields)
+        except Refused:
+            raise
+        except ClientError:
+            self.close()  # the next request looks for servers anew
+            raise

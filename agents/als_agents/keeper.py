@@ -15,12 +15,10 @@ from als import clock, keyfile
 from als.protocol import PIPELINE_REQUESTS_MAX, Refusal
 from als_agents.client import Client, Context
 from als_agents.errors import ClientError, KeyChanged, NoAnswer, NotTrusted, Refused
-from als_agents.servers import Server
+from als_agents.patience import SHUN_S, patience_s
+from als_agents.server import Server
 from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session
 
-ANSWER_S_MAX = 5.0  # the last server that is left gets so long to answer
-NEXT_SERVER_S_MAX = 2.5  # the ones before it; so a fleet has moved within 3 s when its server dies
-SHUN_S = 60.0  # a server that was silent is asked last for so long; then the preferred one has its turn again
 REPLIES_PER_PUMP_MAX = 1_000  # so that timers have their turn under any load
 
 Reply = dict[str, Any]
@@ -57,7 +55,8 @@ class Keeper:
     """Keeps sessions alive over one connection to each server. Belongs to one thread.
 
     `find` gives the servers, the preferred first, or raises ClientError; it may take seconds, and is called at the
-    start and after a round in which all were silent. `explain` finds out what is behind the silence of a server.
+    start and after a round in which all were silent. Servers with one key are one server with several addresses: a
+    license that it granted is held at all of them. `explain` finds out what is behind the silence of a server.
     `computer` makes the computer as on the wire, for a server's host. `inspect` may turn a reply that grants into a
     refusal: its owner does not believe the server.
     """
@@ -180,10 +179,10 @@ class Keeper:
 
     def _take_servers(self, servers: Sequence[Server]) -> None:
         """Go on with these servers; the connections to those that stay are kept."""
-        old = {(peer.server.host, peer.server.port, peer.server.key): peer for peer in self._peers}
+        old = {(peer.server.place, peer.server.key): peer for peer in self._peers}
         peers: list[_Peer] = []
         for server in servers:
-            kept = old.pop((server.host, server.port, server.key), None)
+            kept = old.pop((server.place, server.key), None)
             peers.append(self._new_peer(server) if kept is None else kept)
         self._peers = peers
         self._must_find = False
@@ -209,27 +208,35 @@ class Keeper:
         session = attempt.session
         while (peer := self._next_peer(attempt)) is not None:
             attempt.tried.append(peer)
-            more = self._next_peer(attempt) is not None
-            patience_s = NEXT_SERVER_S_MAX if more else ANSWER_S_MAX
-            fields = {
-                **attempt.ask.fields,
-                "computer": self._computer(peer.server.host),
-                "patience_ms": int(patience_s * 1000),
-            }
-            if attempt.ask.operation == "renew" and self._homes.get(session) is not peer:
-                fields["want_lease"] = True  # another server, another lease
+            following = self._next_peer(attempt)
+            timeout_s = patience_s(peer.server, None if following is None else following.server)
             try:
-                request_id = self._send(peer, attempt.ask.operation, fields)
+                request_id = self._send(peer, attempt.ask.operation, self._fields(attempt, timeout_s))
             except Refused as error:
                 self._end(attempt, {"ok": False, "code": error.code, "message": error.message})
                 return
+            except (ClientError, OSError) as error:  # the computer can't be described now: too many open files, say
+                self._end(attempt, why_silent(error))
+                return
             if request_id is not None:
                 attempt.request_id, peer.pending[request_id] = request_id, attempt
-                attempt.give_up_at = self.now() + patience_s
+                attempt.give_up_at = self.now() + timeout_s
                 self._schedule(session)
                 return
             peer.shunned_until = self.now() + SHUN_S
         self._end(attempt, self._why_silent(attempt))
+
+    def _fields(self, attempt: _Attempt, timeout_s: float) -> dict[str, Any]:
+        """Make the keys of an attempt's request to its peer. Raises ClientError, OSError."""
+        server, home = attempt.peer.server, self.home(attempt.session)
+        fields = {
+            **attempt.ask.fields,
+            "computer": self._computer(server.host),
+            "patience_ms": int(timeout_s * 1000),
+        }
+        if attempt.ask.operation == "renew" and (home is None or home.key != server.key):
+            fields["want_lease"] = True  # another server, another lease
+        return fields
 
     def _why_silent(self, attempt: _Attempt) -> Refusal:
         """Say why nobody answered an attempt; looked into once in SHUN_S, since that takes a second."""
@@ -237,12 +244,22 @@ class Keeper:
         if self._explain is None or attempt.why is not NO_ANSWER or not attempt.tried or now < self._explain_at:
             return attempt.why
         self._explain_at = now + SHUN_S
-        return why_silent(self._explain(attempt.tried[0].server))
+        try:
+            return why_silent(self._explain(attempt.tried[0].server))
+        except OSError as error:
+            return why_silent(error)
 
     def _next_peer(self, attempt: _Attempt) -> _Peer | None:
-        """Give the preferred server that was not tried and not silent lately, else one that was; None at the end."""
+        """Give the preferred server that was not tried and not silent lately, else one that was; None at the end.
+
+        A release goes to the server that holds the license, to whichever of its addresses answers.
+        """
         home = self._homes.get(attempt.session)
-        peers = self._peers if home is None or attempt.ask.operation != "release" else [home]
+        peers = self._peers
+        if home is not None and attempt.ask.operation == "release":
+            if home not in peers:
+                peers.append(home)  # a search has passed it over since
+            peers = [peer for peer in peers if peer.server.key == home.server.key]
         left = [peer for peer in peers if peer not in attempt.tried]
         now = self.now()
         return min(left, key=lambda peer: peer.shunned_until > now, default=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from als import folders, keyfile
 from als_agents import documents
+from als_agents.discovery import Address
 from als_agents.errors import KeyChanged
 from als_agents.server_address import address_text
 
@@ -21,7 +22,8 @@ class Pin:
     """One server's key, held to.
 
     `address` is what the user gave, normalized ("" when a search found the server); `host` and `port` are
-    where it was last; `server_id` and `name` are "" when only the key is known.
+    where it was last, `more` the other addresses of a cluster; `server_id` and `name` are "" when only the key is
+    known.
     """
 
     address: str
@@ -30,6 +32,17 @@ class Pin:
     name: str
     host: str
     port: int
+    more: tuple[Address, ...] = ()
+
+    @property
+    def is_from_search(self) -> bool:
+        """Say whether a search found the server, and with it all its addresses."""
+        return self.address == ""
+
+    @property
+    def places(self) -> list[Address]:
+        """Give every address at which the server was."""
+        return [(self.host, self.port), *self.more]
 
     def contradicts(self, other: "Pin") -> bool:
         """Say whether both speak of the same address or the same server id and name different keys."""
@@ -61,8 +74,12 @@ class KnownServers:
         return next((pin for pin in self.pins() if pin.address == address), None)
 
     def by_name(self, name: str) -> list[Pin]:
-        """Find the pins of the servers that call themselves `name`, in any case; the newest of each key."""
-        found = {(pin.server_id, pin.key): pin for pin in self.pins() if pin.name.casefold() == name.casefold()}
+        """Find the pins of the servers that call themselves `name`, in any case.
+
+        One for each key: the newest from a search if there is one, else the newest.
+        """
+        pins = sorted(self.pins(), key=lambda pin: pin.is_from_search)
+        found = {(pin.server_id, pin.key): pin for pin in pins if pin.name.casefold() == name.casefold()}
         return list(found.values())
 
     def holds(self, seen: Pin) -> bool:
@@ -125,6 +142,7 @@ def _parse(document: Any) -> list[Pin]:
             name=documents.text(row["name"]),
             host=documents.text(row["host"]),
             port=documents.port(row["port"]),
+            more=tuple((documents.text(place["host"]), documents.port(place["port"])) for place in row.get("more", ())),
         )
         for row in document["servers"]
     ]
@@ -139,6 +157,7 @@ def _as_json(pins: list[Pin]) -> dict[str, Any]:
             "name": pin.name,
             "host": pin.host,
             "port": pin.port,
+            "more": [{"host": host, "port": port} for host, port in pin.more],
         }
         for pin in pins
     ]

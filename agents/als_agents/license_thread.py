@@ -8,17 +8,19 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from als import clock
 from als.protocol import Refusal
 from als_agents.errors import ClientError
-from als_agents.genuine import Vendor
 from als_agents.keeper import Keeper
 from als_agents.loop import Loop
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session
 from als_agents.workplace import Workplace
+
+if TYPE_CHECKING:
+    from als_agents.genuine import Vendor
 
 THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
 
@@ -37,7 +39,7 @@ class LicenseThread:
         listen: Callable[[Notice], None],
         version: str | None = None,
         works_offline: bool = False,
-        vendor: Vendor | None = None,
+        vendor: "Vendor | None" = None,
         remembers_catalog: bool = False,
     ) -> None:
         """With `remembers_catalog` the server is asked what its catalog says, for days without a server."""

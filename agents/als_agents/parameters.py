@@ -60,8 +60,8 @@ class ParametersFile:
         return documents.read(self.path, _parse, Parameters())
 
     def choose_servers(self, servers: Iterable[StoredServer]) -> None:
-        """Store the servers to use from now on, the preferred one first. Raises FolderUnusable."""
-        chosen = tuple(servers)
+        """Store the servers to use from now on, each once, the preferred one first. Raises FolderUnusable."""
+        chosen = tuple(dict.fromkeys(servers))
         self._change(lambda parameters: replace(parameters, servers=chosen))
 
     def remember_catalog(self, products: Iterable[Mapping[str, Any]]) -> None:

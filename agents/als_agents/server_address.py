@@ -27,7 +27,7 @@ class ServerAddress(NamedTuple):
     @property
     def is_numeric(self) -> bool:
         """Say whether the host is an IP address and no name."""
-        return _is_ip(self.host)
+        return is_ip(self.host)
 
 
 def parse(argument: str) -> ServerAddress:
@@ -39,14 +39,14 @@ def parse(argument: str) -> ServerAddress:
     if not stripped or len(stripped) > ARGUMENT_CHARS_MAX:
         raise BadServerArgument("a server is HOST, HOST:PORT, [IPv6]:PORT or a name that als --list shows")
     match = _BRACKETED(stripped) or _WITH_PORT(stripped)
-    if match is None or (stripped.startswith("[") and not _is_ip(match[1])):
+    if match is None or (stripped.startswith("[") and not is_ip(match[1])):
         return ServerAddress(_lower(stripped), None)
     return ServerAddress(_lower(match[1]), _port(match[2]) if match[2] else None)
 
 
 def address_text(host: str, port: int) -> str:
     """Write an address as people do: "host:9876", "[::1]:9876"."""
-    return f"[{host}]:{port}" if ":" in host and _is_ip(host) else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host and is_ip(host) else f"{host}:{port}"
 
 
 def _lower(host: str) -> str:
@@ -62,7 +62,8 @@ def _port(digits: str) -> int:
     return port
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
+    """Say whether a host is an IP address and no name."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -6,7 +6,7 @@ It joins what was given, what is stored, what is pinned and what the network say
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ from als_agents.errors import (
 )
 from als_agents.known_servers import KnownServers, key_changed
 from als_agents.parameters import ParametersFile
-from als_agents.server import Origin, Server, read_server_key
+from als_agents.server import Origin, Server, pin_of, read_server_key, spread
 from als_agents.server_address import ServerAddress, address_text
 
 __all__ = ["SERVER_VARIABLE", "Confirm", "Finder", "Origin", "Server", "Trust", "read_server_key"]
@@ -112,40 +112,58 @@ class Finder:
         """Find every server that may be used, in the order in which to try them; at least one.
 
         They are those of `argument` or else of ALS_SERVER (both with commas between them), or else the stored
-        ones, or else all that a search finds, known ones first. A server with several addresses comes once
-        for each, in random order, so that a fleet spreads. One that cannot be used is passed over with a
-        warning as long as another can. Raises what find_one raises, but several servers are none too many.
+        ones, or else all that a search finds, known ones first. A server with several addresses (a cluster)
+        comes once for each, in random order, so that a fleet spreads. One that cannot be used is passed over
+        with a warning as long as another can. Raises what find_one raises, but several servers are none too
+        many.
         """
         lists = self._chosen(argument, server_key)
         if not lists:
             found = sorted(self._searched(), key=lambda servers: self._standing(servers[0]))
             lists = [_constant(servers) for servers in found]
-        return self._usable(lists, trust, confirm)
+        servers = self._usable(lists, trust, confirm)
+        return spread([place for server in servers for place in self._places(server)], self._shuffle)
+
+    def likely_host(self, argument: str | None = None) -> str | None:
+        """Give the host that would be asked first, as far as it is known without asking anybody. Raises as find_one."""
+        text = argument if argument is not None else self._environment.get(SERVER_VARIABLE, "")
+        named = next((name for name in text.split(",") if name.strip()), None)
+        if named is not None:
+            return server_address.parse(named).host
+        stored = self.parameters.read().servers
+        return stored[0].host if stored else None
 
     def look(self, argument: str | None = None) -> Server:
         """See which server is there now, whatever is stored or pinned: what `als trust` shows to a person.
 
         Raises BadServerArgument, ServerNotFound, SeveralServers.
         """
+        return self.look_everywhere(argument)[0]
+
+    def look_everywhere(self, argument: str | None = None) -> list[Server]:
+        """See which server is there now as `look` does; give each address at which it was seen."""
         if argument is not None:
-            return self._asked_or_searched(server_address.parse(argument))[0]
-        return _only(self._searched())[0]
+            return self._asked_or_searched(server_address.parse(argument))
+        return _only(self._searched())
 
-    @staticmethod
-    def _only(found: list[list[Server]]) -> list[Server]:
-        """Give the one server of a search. Raises SeveralServers."""
-        if len(found) > 1:
-            raise _several([servers[0] for servers in found])
-        return found[0]
+    def find_elsewhere(self, servers: Sequence[Server]) -> list[Server]:
+        """Search for servers that are silent where they used to be; their keys tell them from all others.
 
-    def find_elsewhere(self, server: Server) -> Server | None:
-        """Search for a server that is silent where it used to be; its key tells it from all others."""
-        for found in self._net.search():
-            places = [place for place in found.addresses if place != (server.host, server.port)]
-            if found.key == server.key and places:
-                host, port = places[0]
-                return replace(server, host=host, port=port, server_id=found.server_id, name=found.name)
-        return None
+        Gives the addresses that are not among `servers`, in random order.
+        """
+        silent = {(server.key, server.place) for server in servers}
+        return [server for server in self._wherever(servers) if (server.key, server.place) not in silent]
+
+    def _wherever(self, servers: Sequence[Server]) -> list[Server]:
+        """Search for these servers: one for each address at which one of their keys answers now."""
+        by_key = {server.key: server for server in reversed(servers)}
+        found = [
+            replace(by_key[row.key], host=host, port=port, server_id=row.server_id, name=row.name, host_name="")
+            for row in self._net.search()
+            if row.key in by_key
+            for host, port in row.addresses
+        ]
+        return spread(found, self._shuffle)
 
     @contextmanager
     def explained(self, server: Server) -> Iterator[None]:
@@ -187,34 +205,43 @@ class Finder:
         if server_key is not None:
             port = address.port or PORT
             return [Server(address.host, port, server_key, address=address.text, origin="given")]
-        server = self._local(address) or self._known_by_address(address) or self._known_by_name(address)
-        return [server] if server is not None else self._asked_or_searched(address)
+        return (
+            self._local(address)
+            or self._known_by_address(address)
+            or self._known_by_name(address)
+            or self._asked_or_searched(address)
+        )
 
-    def _known_by_address(self, address: ServerAddress) -> Server | None:
+    def _known_by_address(self, address: ServerAddress) -> list[Server]:
         pin = self.known.by_address(address.text)
-        return Server.from_pin(pin) if pin is not None else None
+        return Server.from_pin(pin) if pin is not None else []
 
-    def _known_by_name(self, address: ServerAddress) -> Server | None:
-        """Find a pinned server by its name: where it was last, or wherever its key answers now."""
+    def _known_by_name(self, address: ServerAddress) -> list[Server]:
+        """Find a pinned server by its name: where a search saw it last, or wherever its key answers now."""
         if address.is_numeric or address.port is not None:
-            return None
+            return []
         pins = self.known.by_name(address.host)
         if len(pins) > 1:
-            raise _several([Server.from_pin(pin) for pin in pins])
+            raise _several([Server.from_pin(pin)[0] for pin in pins])
         if not pins:
-            return None
-        server = Server.from_pin(pins[0])
-        return server if self._answers(server) else self.find_elsewhere(server) or server
+            return []
+        servers = spread(Server.from_pin(pins[0]), self._shuffle)
+        if pins[0].is_from_search and any(self._answers(server) for server in servers):
+            return servers
+        found = [replace(server, address="") for server in self._wherever(servers)]
+        if found:
+            self._remember(found)
+        return found or servers
 
-    def _local(self, address: ServerAddress) -> Server | None:
+    def _local(self, address: ServerAddress) -> list[Server]:
         """Take this machine's server with the key in its folder, unless another one answers there."""
         key = self._local_key()
         if key is None or not self._net.is_here(address.host):
-            return None
+            return []
         found = self._net.ask(address.host, address.port, network.HERE_WAIT_S)
         if found is None:
-            return Server(address.host, address.port or PORT, key, address=address.text, origin="local")
-        return self._servers(found, address)[0] if found.key == key else None
+            return [Server(address.host, address.port or PORT, key, address=address.text, origin="local")]
+        return self._servers(found, address) if found.key == key else []
 
     def _local_key(self) -> bytes | None:
         try:
@@ -255,20 +282,25 @@ class Finder:
             found = own
         elif self._data_dir is not None or not found:
             local = self._local(HERE)
-            if local is not None:
-                return [[local]]
+            if local:
+                return [local]
         if not found:
             raise ServerNotFound("no license server was found on this network; give one as HOST or HOST:PORT")
         return [self._servers(server) for server in found]
 
     def _servers(self, found: FoundServer, address: ServerAddress | None = None) -> list[Server]:
         """Make a server of each address of what was found, those on this machine first."""
-        places = list(found.addresses)
-        self._shuffle(places)
-        places.sort(key=lambda place: not place[0].startswith("127."))
+        places = sorted(found.addresses, key=lambda place: not place[0].startswith("127."))
         origin: Origin = "local" if found.key == self._local_key() else "found"
         text = address.text if address is not None else ""
         return [Server(host, port, found.key, found.server_id, found.name, text, origin) for host, port in places]
+
+    def _places(self, server: Server) -> list[Server]:
+        """Give a server at each address of its host: a name may stand for a whole cluster."""
+        addresses = [] if server_address.is_ip(server.host) else self._net.addresses(server.host)
+        if len(addresses) < 2:
+            return [server]  # by its name, so that it may move
+        return [replace(server, host=address, host_name=server.host) for address in addresses]
 
     def _answers(self, server: Server) -> bool:
         found = self._net.ask(server.host, server.port)
@@ -304,11 +336,15 @@ class Finder:
                 f"compare it with the server's and run: als trust "
                 f"{server.address or address_text(server.host, server.port)}"
             )
-        try:
-            self.known.remember(server.as_pin())
-        except FolderUnusable as error:
-            logger.warning("the key of %s is not remembered: %s", server, error)
+        self._remember(servers)
         return servers
+
+    def _remember(self, servers: Sequence[Server]) -> None:
+        """Pin the key of one server, and its addresses."""
+        try:
+            self.known.remember(pin_of(servers))
+        except FolderUnusable as error:
+            logger.warning("the key of %s is not remembered: %s", servers[0], error)
 
     def _standing(self, server: Server) -> int:
         """Order what a search found: 0 for a known server, 1 for a new one, 2 for one that poses as a known one."""

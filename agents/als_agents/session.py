@@ -18,6 +18,7 @@ HEARTBEAT_MOST_S = 86_400.0
 HEARTBEAT_OF_REMAINING_MAX = 0.5  # a heartbeat as long as the period would renew when it is too late
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0  # a server that comes back after an hour has everybody back within five minutes
+RETRY_OF_SILENCE_MAX = 2.0  # and one that was away for 20 s within 40: who drew short delays has doubled too often
 RETRY_AFTER_MOST_S = 3_600.0  # a server may ask for patience, not for silence
 REFUSED_RETRY_S = (150.0, 300.0)  # who was refused asks seldom: a seat that becomes free is no emergency
 DOUBLINGS_MAX = 16  # far beyond what RETRY_MOST_S needs, and no number grows for ever
@@ -141,6 +142,7 @@ class Session:
         self._next_try = now
         self._end: float | None = None
         self._failures = 0
+        self._silent_since = now
         self._wants_release = False
 
     @property
@@ -197,13 +199,20 @@ class Session:
             return []
         released = self._asked == "release"
         self._asked = None
-        most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(self._failures, DOUBLINGS_MAX))
-        self._failures += 1
-        self._try_at(now, _retry_after_s(why) + self._source.uniform(0.0, most_s))
+        self._try_at(now, _retry_after_s(why) + self._source.uniform(0.0, self._backoff_s(now)))
         notices = self._apply(Input.SILENCE, why)
         if released:
             notices.append(Notice(Event.NOT_RELEASED, why))
         return notices + self._end_if_due(now)
+
+    def _backoff_s(self, now: float) -> float:
+        """Give the longest delay until the next try, and count this failure."""
+        if self._failures == 0:
+            self._silent_since = self._asked_at
+        doubled_s = RETRY_FIRST_S * 2.0 ** min(self._failures, DOUBLINGS_MAX)
+        self._failures += 1
+        silence_s = max(RETRY_FIRST_S, RETRY_OF_SILENCE_MAX * (now - self._silent_since))
+        return min(RETRY_MOST_S, doubled_s, silence_s)
 
     def release(self, now: float) -> None:
         """Ask for the license to be given back, as soon as no other request is under way."""

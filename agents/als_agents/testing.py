@@ -1,7 +1,7 @@
 """A license server for the tests of programs that are licensed by ALS: real sockets, real encryption, no disk.
 
 It counts seats as a server does and can be told to refuse, to fall silent, to stop and to come back with another
-key. It knows nothing of serials, roles, holders or lapsing, and is no server to work with.
+key; twins are a cluster. It knows nothing of serials, roles, holders or lapsing, and is no server to work with.
 """
 
 import contextlib
@@ -64,6 +64,7 @@ class FakeServer:
         self.requests: list[Request] = []
         self._pair = keyfile.generate()
         self._leases: dict[tuple[str, bytes], dict[str, Any]] = {}
+        self._books = threading.Lock()  # guards `_leases`, which twins share
         self._refusals: dict[str | None, Refusal] = {}
         self._silent = False
         self._arrived = threading.Condition()  # guards `requests`
@@ -80,6 +81,17 @@ class FakeServer:
     ) -> None:
         """Stop it."""
         self.stop()
+
+    def twin(self) -> "FakeServer":
+        """Make another server of the same cluster: one name, id and key, the same seats, serials and licenses.
+
+        It has an address of its own, is to be started and stopped for itself, and does as it is told alone.
+        """
+        other = FakeServer({}, period_s=self.period_s, heartbeat_s=self.heartbeat_s, name=self.name)
+        other.seats, other.components, other.serials = self.seats, self.components, self.serials
+        other.server_id, other.role, other._pair = self.server_id, self.role, self._pair
+        other._leases, other._books = self._leases, self._books
+        return other
 
     @property
     def address(self) -> str:
@@ -251,11 +263,12 @@ class FakeServer:
             return Refusal("not_authorized", "The fake server serves agents alone.")
         if request["product"] not in self.seats:
             return Refusal("unknown_product", "The fake server knows no such product.")
-        if operation == "check":
-            return self._check(request)
-        if operation == "release":
-            return self._release(request)
-        return self._engage(operation, request, now)
+        with self._books:
+            if operation == "check":
+                return self._check(request)
+            if operation == "release":
+                return self._release(request)
+            return self._engage(operation, request, now)
 
     def _hello(self) -> dict[str, Any]:
         components = [

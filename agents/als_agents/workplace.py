@@ -4,19 +4,21 @@ It joins the parts for the SDK, the commands and the deployment server, and send
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from als import folders, keyfile
+from als import clock, folders, keyfile
 from als_agents import identity
 from als_agents.client import Client
+from als_agents.discovery import Address
 from als_agents.errors import ClientError, NoAnswer, Refused
-from als_agents.keeper import ANSWER_S_MAX, NEXT_SERVER_S_MAX
 from als_agents.key_pairs import own_pair
 from als_agents.known_servers import FILE_NAME as KNOWN_SERVERS_NAME
 from als_agents.known_servers import KnownServers
 from als_agents.parameters import FILE_NAME as PARAMETERS_NAME
 from als_agents.parameters import ParametersFile
+from als_agents.patience import SHUN_S, patience_s
 from als_agents.servers import Finder, Server
 
 Computer = Mapping[str, Any]
@@ -47,7 +49,7 @@ class Workplace:
         self.server_key = server_key
         self._computer = computer
         self._computers: dict[str, Computer] = {}  # by server host: looking at all adapters takes milliseconds
-        self._servers: list[Server] = []
+        self._silent: set[tuple[bytes, Address]] = set()  # what was found before: nobody searches twice but in silence
 
     def computer(self, server_host: str | None = None) -> Computer:
         """Give the computer as a request to this server names it. Raises BadIdentity."""
@@ -61,15 +63,15 @@ class Workplace:
     def find(self) -> list[Server]:
         """Find the servers to use, the preferred first; again, when those that were found fell silent.
 
-        Raises ClientError.
+        Then they are searched for by their keys too, at whatever address they are now, unless the key was given:
+        who gives it wants no search. Raises ClientError.
         """
         self._computers.clear()  # an adapter may have come or gone
         servers = self.finder.find_all(self.server, server_key=self.server_key)
-        if self._servers == servers and servers[0].origin in ("stored", "found"):
-            moved = self.finder.find_elsewhere(servers[0])
-            if moved is not None:
-                return [*servers, moved]
-        self._servers = servers
+        places = {(server.key, server.place) for server in servers}
+        silent, self._silent = self._silent, places
+        if silent == places and self.server_key is None:
+            return [*servers, *self.finder.find_elsewhere(servers)]
         return servers
 
     def explain(self, server: Server) -> ClientError:
@@ -93,7 +95,10 @@ class Workplace:
 
 
 class Caller:
-    """Blocking requests to several servers: to the one that answered last, to the next when it is silent."""
+    """Blocking requests to several servers: to the preferred one, to the next when it is silent, later back again.
+
+    `server` is the one that answered last.
+    """
 
     def __init__(
         self, servers: Sequence[Server], pair: keyfile.KeyPair, explain: Callable[[Server], ClientError]
@@ -105,7 +110,13 @@ class Caller:
             server: Client(server.host, server.port, server.key, pair, reconnects=False) for server in servers
         }
         self._answered: set[Server] = set()
+        self._shunned_until: dict[Server, float] = {}
         self._explain = explain
+
+    @property
+    def addresses(self) -> list[Server]:
+        """Give every address that is known of the server that answered last."""
+        return [server for server in self._servers if server.key == self.server.key]
 
     def __enter__(self) -> "Caller":
         """Give the caller itself; leaving closes its connections."""
@@ -125,13 +136,14 @@ class Caller:
         Raises Refused, its code `unavailable` only when every server that answered said so; KeyChanged and
         ServerNotFound when none answered.
         """
-        left = sorted(self._servers, key=lambda server: server is not self.server)
+        now = clock.monotonic_s()
+        left = sorted(self._servers, key=lambda server: self._shunned_until.get(server, now) > now)
         busy: Refused | None = None
-        for index, server in enumerate(left):
-            patience_s = ANSWER_S_MAX if index == len(left) - 1 else NEXT_SERVER_S_MAX
+        for server, following in zip_longest(left, left[1:]):
             try:
-                reply = self._request(server, operation, patience_s, fields(server))
+                reply = self._request(server, operation, patience_s(server, following), fields(server))
             except NoAnswer:
+                self._shunned_until[server] = clock.monotonic_s() + SHUN_S
                 continue
             except Refused as refused:
                 if refused.code != "unavailable":
@@ -143,14 +155,15 @@ class Caller:
             return reply
         raise busy if busy is not None else self._explain(left[0])
 
-    def _request(self, server: Server, operation: str, patience_s: float, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, server: Server, operation: str, timeout_s: float, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request; once more, over a new connection, where the one that worked before has ended meanwhile."""
+        give_up_at = clock.monotonic_s() + timeout_s
         try:
-            reply = self._clients[server].request(operation, timeout_s=patience_s, **fields)
+            reply = self._clients[server].request(operation, timeout_s=timeout_s, **fields)
         except NoAnswer:
-            if server not in self._answered:
+            if server not in self._answered or clock.monotonic_s() >= give_up_at:
                 raise
             self._answered.discard(server)
-            return self._request(server, operation, patience_s, fields)
+            return self._request(server, operation, timeout_s, fields)
         self._answered.add(server)
         return reply

@@ -1,6 +1,6 @@
 """The commands about servers as a whole: which there are, how one is, whose key is believed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ from als_tools import columns, connection, formats, rows, snapshot, views
 from als_tools.arguments import is_fingerprint, read_key
 from als_tools.columns import Row, UnknownColumnError
 from als_tools.failures import Exit, Failure
-from als_tools.options import LIST_WAIT_S_DEFAULT, SERVER_HELP, Access, Form, Selection, ServerArgument, read_port
+from als_tools.options import LIST_WAIT_S_DEFAULT, SERVER_FORMS, Access, Form, Selection, ServerArgument, read_port
 from als_tools.output import say
 
 
@@ -41,7 +41,8 @@ def list_servers(
         found = discovery.discover(wait, discovery_port)
         listed: Sequence[Row] = list(_documents(found) if output.form == "json" else _lines(found))
         arranged = rows.arranged(listed, columns.SERVERS, selection.sort, selection.reverse, selection.limit)
-        output.rows(columns.SERVERS, arranged, selection.columns)
+        shown = _named_once(arranged) if output.form == "table" else arranged
+        output.rows(columns.SERVERS, shown, selection.columns)
     except UnknownColumnError as error:
         raise Failure(Exit.WRONG_USAGE, str(error)) from None
     if not found:
@@ -77,6 +78,15 @@ def _lines(found: Sequence[FoundServer]) -> Iterator[Row]:
             }
 
 
+def _named_once(lines: Iterable[Row]) -> Iterator[Row]:
+    """Leave out of each line what the line above says of the same server: a cluster is one name."""
+    above: Row = {}
+    for line in lines:
+        same = (line["server_id"], line["fingerprint"]) == (above.get("server_id"), above.get("fingerprint"))
+        yield {key: line[key] for key in ("address", "port")} if same else line
+        above = line
+
+
 def status(access: Access, form: Form, server: ServerArgument = None) -> None:
     """Show how a server is: what is wrong first, then its clock, pools and numbers."""
     output = form.output()
@@ -90,7 +100,7 @@ def status(access: Access, form: Form, server: ServerArgument = None) -> None:
 def trust(
     access: Access,
     form: Form,
-    server: Annotated[str, typer.Argument(metavar="SERVER", help=SERVER_HELP)],
+    server: Annotated[str, typer.Argument(metavar="SERVER", help=SERVER_FORMS)],
     key: Annotated[
         str | None,
         typer.Argument(
