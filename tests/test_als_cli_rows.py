@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from als_tools import columns, output, rows, sheet, sorting
+from als.records import EVENT_KINDS
+from als_tools import choices, columns, output, rows, sheet, sorting
 from als_tools.columns import Row
 from als_tools.formats import Zone, clean, parse_time
 from als_tools.sheet import Field, Sheet
@@ -187,6 +188,29 @@ def test_long_values_are_folded() -> None:
     fields = [Field("Product name", width_min=12), Field("Host", width_min=10), Field("Seats", right=True)]
     cells = [["Acronis True Image Enterprise Server", "pc-1.office.example.com", "200"], ["x", "y", "1,000"]]
     assert lines_of(Sheet(fields, cells), 31) == FOLDED
+
+
+def test_headings_are_folded_only_for_room() -> None:
+    """A heading of two words stands in one line where there is room for it, in two where there is not."""
+    fields, cells = [Field("Product"), Field("Most used", right=True), Field("Added by")], [["ATIES", "2", "anna"]]
+    assert lines_of(Sheet(fields, cells), 80) == "Product  Most used  Added by\nATIES            2  anna\n"
+    assert lines_of(Sheet(fields, cells), 21) == "Product  Most  Added\n         used  by\nATIES       2  anna\n"
+
+
+def test_times_in_a_detail_are_written_as_times() -> None:
+    """What an event tells of an outage or a clock has its times as people read them; programs get the wire's."""
+    column = columns.EVENTS.column("detail")
+    row = {"detail": {"from": 1_767_621_839, "to": 1_767_621_899, "reason": "no power", "leases": 1_767_621_839}}
+    assert column.text(row, UTC) == (
+        "from=2026-01-05 14:03:59, to=2026-01-05 14:04:59, reason=no power, leases=1767621839"
+    )
+    assert column.plain(row, UTC) == "from=1767621839, to=1767621899, reason=no power, leases=1767621839"
+    assert column.text({"detail": None}, UTC) == ""
+
+
+def test_filters_know_every_kind_of_event() -> None:
+    """The kinds that a filter takes are those that a server writes."""
+    assert choices.EVENT_KINDS == EVENT_KINDS
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=60), st.integers(2, 30))

@@ -48,6 +48,10 @@ def test_help_names_every_variable(name: str) -> None:
     text = re.sub(r"[│\s]+", " ", shown.stdout)
     options = [option for option in re.split(r" (?=--[a-z])", text)[1:] if not option.startswith("--help")]
     assert all("[env var: ALS_" in option for option in options), options
+    for option in options:
+        word = re.split(r"[ ,]", option.removeprefix("--"))[0]
+        variables = [part.replace("-", "_").upper() for part in (f"ALS_{word}", f"ALS_{name}_{word}")]
+        assert re.findall(r"\[env var: (\w+)\]", option)[0] in variables, option
 
 
 def test_help_lists_every_command() -> None:

@@ -1,5 +1,6 @@
 """The Management Console against a real server: connecting, the two views, adding, removing, roles, events, usage."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from als import keyfile
 from als_agents.known_servers import KnownServers
+from als_tools.console import window
 from als_tools.console.listing_table import ListingTable
 from als_tools.options import Access
 from console_pilot import Desk, Office, access_of, address_of, at_the_console
@@ -214,6 +216,42 @@ def test_a_long_list_comes_page_by_page(site: Site, tmp_path: Path) -> None:
     at_the_console(scene, access_of(site, "viewer", tmp_path), address_of(site))
 
 
+def test_a_long_list_is_held_in_part(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far one goes the table holds few pages; further up and at the first row are the rows that were there."""
+    monkeypatch.setattr(window, "PAGES_MAX", 2)
+    product = site.product(900)
+    client = site.client()
+    for number in range(900):
+        client.ask("acquire", product=product.code, component="agent", computer=site.computer(host=f"far-{number:03}"))
+
+    async def scene(desk: Desk) -> None:
+        await open_licenses(desk)
+        await desk.press("v")
+        await desk.fill("#filter", "far-")
+        await desk.until(lambda: "far-000" in desk.text and "200 rows, more at the end" in desk.text)
+        for stop in (400, 600, 800, 900):
+            await desk.press("end")
+            await desk.see(f"{stop} of {stop}" if stop > 400 else f"{stop} rows")
+            assert table(desk).row_count <= 400
+        await desk.press("end")
+        await desk.see("far-899")
+        shown = [line for line in desk.lines if "far-" in line]
+        await desk.press("up", "up")
+        await desk.pilot.pause()
+        assert [line for line in desk.lines if "far-" in line][:-1] == shown[:-1], "the list has not moved"
+        for _ in range(80):
+            if "rows 1-400 of 900" not in desk.text:
+                await desk.press("pageup")
+        await desk.see("rows 1-400 of 900")
+        await desk.press("end", "end", "end", "home")
+        await desk.see("far-000")
+        row = table(desk).chosen
+        assert row is not None
+        assert row["host"] == "far-000"
+
+    at_the_console(scene, access_of(site, "viewer", tmp_path), address_of(site))
+
+
 def test_add_license_by_pasting(site: Site, tmp_path: Path) -> None:
     """The wizard tells what was found, and after Proceed what became of each and how many licenses are new."""
     product = site.product(1)
@@ -237,6 +275,9 @@ def test_add_license_by_pasting(site: Site, tmp_path: Path) -> None:
         await desk.see("1 serial added with 25 licenses, 1 already present, 1 refused.")
         for word in ("added", "mistyped", "already_present"):
             assert word in desk.text
+        assert "text:3" in desk.text
+        await desk.click("#results", (5, 2))
+        await desk.see("text:4  mistyped  The serial has a wrong letter or digit somewhere; copy it again.")
         await desk.click("#finish")
         await desk.see_screen("LicensesScreen")
         await desk.until(lambda: len(column(desk, 0)) >= 2)
@@ -345,11 +386,31 @@ def test_what_a_viewer_may_not_do_is_disabled_with_the_reason(site: Site, tmp_pa
         await open_licenses(desk)
         assert desk.is_disabled("#task-add")
         assert desk.is_disabled("#task-remove")
-        text = " ".join(desk.text.split())
-        assert "needs the role operator;" in text
-        assert "needs the role admin;" in text
+        sidebar = " ".join(" ".join(line[:22] for line in desk.lines).split())
+        assert "Add License needs the role operator; you are viewer" in sidebar
+        assert "Remove needs the role admin; you are viewer" in sidebar
         await desk.press("a", "r", "delete")
         await desk.see_screen("LicensesScreen")
+
+    at_the_console(scene, access_of(site, "viewer", tmp_path), address_of(site))
+
+
+def test_escape_in_the_filter_shows_all_rows_again(site: Site, tmp_path: Path) -> None:
+    """Who thinks better of a filter is left in the list, with all of its rows."""
+    used_product(site, 1, "pc-kept")
+
+    async def scene(desk: Desk) -> None:
+        await open_licenses(desk)
+        await desk.press("slash", "escape")
+        await desk.see_screen("LicensesScreen")
+        await desk.fill("#filter", "no such thing")
+        await desk.see("nothing has")
+        await desk.press("slash", "escape")
+        await desk.see("that is all")
+        await desk.see_screen("LicensesScreen")
+        assert table(desk).row_count > 0
+        await desk.press("escape")
+        await desk.see_screen("ServerScreen")
 
     at_the_console(scene, access_of(site, "viewer", tmp_path), address_of(site))
 
@@ -416,7 +477,7 @@ def test_usage_is_a_chart(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_server_that_goes_away_is_told_and_comes_back(tmp_path: Path) -> None:
-    """The status bar says since when nobody answers; once somebody does, it says that, without a key."""
+    """The status bar says since when nobody answers; once somebody does, it says that, and what is shown is read."""
     with Office(tmp_path / "site") as site:
         access = access_of(site, "viewer", tmp_path / "keys")
 
@@ -424,14 +485,29 @@ def test_a_server_that_goes_away_is_told_and_comes_back(tmp_path: Path) -> None:
             await desk.see_screen("ServerScreen")
             await desk.see("ok connected")
             site.server.kill()
-            desk.app.poll()
             await desk.see("!! NO ANSWER since ")
             await desk.press("m")
             await desk.see("no more could be read")
             site.server.start()
-            desk.app.poll()
             await desk.see("ok connected")
-            await desk.press("f5")
             await desk.see("nothing yet")
 
         at_the_console(scene, Access(access.server_key, access.identity, timeout=0.5), address_of(site))
+
+
+def test_a_wait_for_an_answer_is_told(tmp_path: Path) -> None:
+    """While a server takes its time the status bar counts the seconds, before it is called gone."""
+    with Office(tmp_path / "site") as site:
+        access = access_of(site, "viewer", tmp_path / "keys")
+
+        async def scene(desk: Desk) -> None:
+            await desk.see_screen("ServerScreen")
+            await desk.see("ok connected")
+            site.server.signal(signal.SIGSTOP)
+            try:
+                await desk.see("!  waiting for an answer for ")
+            finally:
+                site.server.signal(signal.SIGCONT)
+            await desk.see("ok connected")
+
+        at_the_console(scene, access, address_of(site))

@@ -11,11 +11,13 @@ from als.protocol import Role
 from als_tools import columns, rows
 from als_tools.columns import Row
 from als_tools.console import removal
+from als_tools.console.fitting import fit
 from als_tools.console.history import newest_first
 from als_tools.console.permission import why_not
 from als_tools.console.source import Order, Source, StoppedError
 from als_tools.console.status_bar import Standing, standing_line
 from als_tools.console.usage_chart import Day, chart, daily, merged, summary
+from als_tools.console.window import PAGES_MAX, Window
 from als_tools.formats import Zone
 from event_log import Log, number
 from top_facts import DAY_S, NOW, event, lease
@@ -87,24 +89,24 @@ def leases(ask: rows.Ask) -> Iterator[Row]:
 def test_rows_as_they_come_are_fetched_as_far_as_needed() -> None:
     """Without a sort a page of the table costs a page of the wire at most."""
     server = Server(5_000)
-    source = Source(leases, columns.USED, Order(), "", UTC)
-    assert [row["host"] for row in source.page(server.ask, 2)] == ["pc-0", "pc-2919"]
+    source = Source(leases, columns.USED, Order(), "", UTC, page_rows=2)
+    assert [row["host"] for row in source.pages(server.ask, 0, 1)[0]] == ["pc-0", "pc-2919"]
     assert (server.pages, source.is_at_end) == (1, False)
 
 
 def test_a_sort_is_of_all_rows() -> None:
     """Sorted, the first page has the first rows of all, as people order names, and the last page is the end."""
     server = Server(3_000)
-    source = Source(leases, columns.USED, Order("host", reverse=True), "", UTC)
-    assert [row["host"] for row in source.page(server.ask, 2)] == ["pc-2999", "pc-2998"]
-    assert len(source.page(server.ask, 5_000)) == 2_998
+    source = Source(leases, columns.USED, Order("host", reverse=True), "", UTC, page_rows=1_600)
+    first, last = source.pages(server.ask, 0, 2)
+    assert [row["host"] for row in (first[0], first[1], last[-1])] == ["pc-2999", "pc-2998", "pc-0"]
     assert source.is_at_end
 
 
 def test_a_text_keeps_the_rows_that_have_it() -> None:
     """A filter looks at every column as it is written, without regard to case."""
     source = Source(leases, columns.USED, Order(), "PC-299", UTC)
-    found = source.page(Server(3_000).ask, 100)
+    (found,) = source.pages(Server(3_000).ask, 0, 1)
     assert {row["host"] for row in found} == {"pc-299", *(f"pc-299{n}" for n in range(10))}
     assert (source.seen, source.is_at_end) == (3_000, True)
 
@@ -120,8 +122,50 @@ def test_a_sort_that_nobody_waits_for_ends() -> None:
         return server.ask(operation, **fields)
 
     with pytest.raises(StoppedError):
-        source.page(ask, 10)
+        source.pages(ask, 0, 1)
     assert server.pages == 3
+
+
+def test_pages_that_were_read_are_there_again() -> None:
+    """Who goes back gets the same rows, types and all, without the server being asked; past the end is nothing."""
+    server = Server(1_050)
+    source = Source(leases, columns.USED, Order(), "", UTC, page_rows=500)
+    pages = source.pages(server.ask, 0, 9)
+    assert [len(page) for page in pages] == [500, 500, 50]
+    asked = server.pages
+    assert source.pages(server.ask, 1, 3) == pages[1:]
+    assert pages[0][0] == server.rows[0]
+    assert (server.pages, source.read, source.is_at_end) == (asked, 1_050, True)
+
+
+def test_a_window_holds_few_pages_and_goes_anywhere() -> None:
+    """However far one goes on, a window has at most so many pages; at each end one page stays."""
+    page = [{"host": "pc"}]
+    window = Window(1, 0, (page,) * PAGES_MAX)
+    first, last = window.onward()
+    assert (first, last) == (PAGES_MAX - 1, PAGES_MAX + 1)
+    further = Window(1, first, (page,) * (last - first))
+    assert further.onward() == (first, last + 1)
+    assert further.backward() == (0, PAGES_MAX)
+    assert (further.start, len(further.rows)) == (PAGES_MAX - 1, 2)
+    assert Window(1, 3, (page,)).backward() == (0, 4)
+
+
+def test_columns_are_cut_before_they_are_left_out() -> None:
+    """Names are cut as far as they can be read, then columns go in their order; dates and serials stay whole."""
+    shown = [columns.USED.column(key) for key in ("product_name", "host", "serial_id", "acquired_at", "state")]
+    needed = dict(zip((column.key for column in shown), (36, 60, 19, 16, 6), strict=True))
+
+    def fitted(room: int) -> tuple[dict[str, int], tuple[str, ...]]:
+        found = fit(shown, needed, ("acquired_at", "product_name"), room, padding=2)
+        return dict(found.widths), found.left_out
+
+    assert fitted(200) == ({}, ())
+    assert fitted(110) == ({"product_name": 29, "host": 30}, ())
+    assert fitted(83) == ({"product_name": 18, "host": 14}, ())
+    assert fitted(82) == ({"product_name": 24, "host": 25}, ("Acquired",))
+    assert fitted(50) == ({"host": 19}, ("Acquired", "Product name"))
+    assert fitted(10) == ({"host": 14}, ("Acquired", "Product name"))
 
 
 def test_clicks_on_a_head() -> None:
@@ -188,6 +232,8 @@ def test_the_status_bar_in_words() -> None:
     assert standing_line(Standing()).plain == " not connected"
     here = Standing("office", "192.0.2.1:9876", Role.VIEWER)
     assert standing_line(here).plain == " office  192.0.2.1:9876   you are viewer   ok connected"
+    waiting = Standing("office", "192.0.2.1:9876", Role.VIEWER, waiting_s=3)
+    assert standing_line(waiting).plain.endswith("   !  waiting for an answer for 3 s")
     lost = Standing("office", "192.0.2.1:9876", Role.VIEWER, "2026-01-05 03:00:00", "nobody is there")
     assert "!! NO ANSWER since 2026-01-05 03:00:00: nobody is there" in standing_line(lost).plain
 

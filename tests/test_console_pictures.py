@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from als import clock
+from als import clock, keyfile
+from als_agents.client import Client
 from als_tools.options import Access
 from console_pilot import Desk, at_the_console
 from fleet import Company
@@ -73,29 +74,103 @@ def test_the_first_window(tmp_path: Path) -> None:
 
 LICENSES = """\
  Manage Available Licenses
-                              Available Licenses
- Task                        only rows with this text (/)
-  Add License                 Serial               Expires (UTC)     Total  Free
-                              ATIES-02081040G2081  never                20     0
- License Management           ATIW-040G2081040G2   never               150     0
-  Remove                      ATIW-060R30C1G60R3   DATE                 50    29
-                              ASD-081040G208104    never               100    66
- View                         APEC-0A1850M2GA185   DATE                  4     0
-  Available Licenses          ATIES-0C1G60R30C1G6  never                20     0
-  Used Licenses               APEC-0E1R70W3GE1R7   DATE                 20     9"""
+  Add License  Remove  Available Licenses  Used Licenses  Choose Columns
+ Available Licenses
+only rows with this text (/)
+ Serial               Expires (UTC)     Total  Free  Used  State
+ ATIES-02081040G2081  never                20     0    20  valid
+ ATIW-040G2081040G2   never               150     0   150  valid
+ ATIW-060R30C1G60R3   DATE                 50    29    21  valid
+ ASD-081040G208104    never               100    66    34  valid
+ APEC-0A1850M2GA185   DATE                  4     0     4  expired
+ ATIES-0C1G60R30C1G6  never                20     0    20  valid
+ APEC-0E1R70W3GE1R7   DATE                 20     9    11  valid"""
 
 
 def test_available_licenses_on_a_small_terminal(server: ServerProcess) -> None:
-    """On 80x24 the tasks and the list stand side by side, and what is left out is said."""
+    """On 80x24 the tasks lie above the list, no column is cut off, and what is left out is said."""
 
     async def scene(desk: Desk) -> None:
         await desk.see_screen("ServerScreen")
         await desk.press("m")
         await desk.see("7 rows, that is all; left out for room: Imported")
-        assert settled(desk.lines[:11], server) == LICENSES
+        assert settled(desk.lines[:12], server) == LICENSES
         assert settled(desk.lines[-2:-1], server) == " licenses  127.0.0.1:PORT   you are admin   ok connected"
+        assert desk.lines[-1].endswith(" esc Back  f1 Help"), "all keys are there"
 
     at_the_console(scene, Access(data_dir=server.data_dir), where(server), SMALL)
+
+
+def test_reasons_on_a_small_terminal(server: ServerProcess, tmp_path: Path) -> None:
+    """Where the tasks lie in a line, a line below it says what the role does not allow."""
+    pair = keyfile.read_or_make(tmp_path, "viewer")
+    admin = keyfile.read(server.data_dir / "admin.key_secret")
+    with Client("127.0.0.1", server.port, keyfile.read_public(server.data_dir / "server.key"), admin) as client:
+        client.request("admin_add", key=pair.public, name="a viewer", role="viewer")
+
+    async def scene(desk: Desk) -> None:
+        await desk.see_screen("ServerScreen")
+        await desk.press("m", "v")
+        await desk.see(" Add License, Remove: needs the role operator; you are viewer")
+
+    access = Access(data_dir=server.data_dir, identity=tmp_path / "viewer.key_secret")
+    at_the_console(scene, access, where(server), SMALL)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (80, 20), (140, 50)])
+def test_dialogs_keep_their_buttons_in_sight(server: ServerProcess, size: tuple[int, int]) -> None:
+    """However low the terminal is, the buttons of a dialog are on it, and a text that is too long can be scrolled."""
+
+    async def scene(desk: Desk) -> None:
+        await desk.see_screen("ServerScreen")
+        await desk.press("m", "v")
+        await desk.see("more at the end")
+        await desk.press("c")
+        await desk.see("Show these")
+        await desk.see("As at first")
+        await desk.press("escape", "r")
+        await desk.see("Free this seat")
+        for _ in range(9):
+            if "before it is done." not in desk.text:
+                await desk.press("down")
+        await desk.see("before it is done.")
+        await desk.see("Cancel")
+
+    at_the_console(scene, Access(data_dir=server.data_dir), where(server), size)
+
+
+def test_columns_follow_the_terminals_width(server: ServerProcess) -> None:
+    """A wider terminal brings back the columns that were left out, a narrower one leaves them out again."""
+
+    async def scene(desk: Desk) -> None:
+        await desk.see_screen("ServerScreen")
+        await desk.press("m")
+        await desk.see("left out for room: Imported, Product name")
+        await desk.pilot.resize_terminal(160, 24)
+        await desk.until(lambda: "7 rows, that is all\n" in f"{desk.text}\n")
+        await desk.see("Acronis True Image Enterprise Server")
+        await desk.pilot.resize_terminal(112, 24)
+        await desk.see("left out for room: Imported")
+        await desk.see("Acronis True Imag…")
+        await desk.pilot.resize_terminal(80, 24)
+        await desk.see("left out for room: Imported, Product name")
+
+    at_the_console(scene, Access(data_dir=server.data_dir), where(server), SMALL)
+
+
+def test_all_of_a_server_can_be_read_on_a_low_terminal(server: ServerProcess) -> None:
+    """What does not fit of a server's state is reached by the keys that move down, and back."""
+
+    async def scene(desk: Desk) -> None:
+        await desk.see_screen("ServerScreen")
+        await desk.see("ATIES has no free seat")
+        assert "renewals/s" not in desk.text
+        await desk.press("down", "down")
+        await desk.see("renewals/s")
+        await desk.press("up", "up")
+        await desk.see("ATIES has no free seat")
+
+    at_the_console(scene, Access(data_dir=server.data_dir), where(server), (80, 16))
 
 
 QUESTION = """\

@@ -11,7 +11,8 @@ from als_agents.errors import NoAnswer
 from als_tools.snapshot import take
 from als_tools.top.facts import Block, Facts, Wish
 from als_tools.top.feed import Feed
-from als_tools.top.fetch import EndingWalk, Fetcher, read_block
+from als_tools.top.fetch import EndingWalk, Fetcher
+from als_tools.top.search import Search
 from als_tools.top.tail import KEPT, PAGES_MAX, Tail, cursor_at
 from event_log import PAGE, Log, number
 from server_process import Site
@@ -36,6 +37,22 @@ def test_a_busy_log_is_not_read_from_its_beginning() -> None:
     assert times(rows)[:3] == [1, 2, 3]
     assert len(rows) >= 200
     assert log.asked <= 5
+
+
+@pytest.mark.parametrize("age_s", [61, 300, 1_900, 50_000])
+def test_after_a_storm_its_newest_events_are_there(age_s: int) -> None:
+    """A storm of more events than a look reads, over for a while, is not taken for a log without events."""
+    log = Log([NOW - age_s - 1_000 + n // 100 for n in range(100_000)])
+    found = times(Tail().read(log.ask, NOW))
+    assert found[0] == age_s + 1
+    assert len(found) >= 200
+    assert log.asked <= 5 * PAGES_MAX
+
+
+def test_a_storm_within_a_second_is_not_nothing() -> None:
+    """Of more events in one second than a look reads some are shown."""
+    log = Log([NOW - 500] * 30_000)
+    assert set(times(Tail().read(log.ask, NOW))) == {500}
 
 
 def test_only_what_is_new_is_read_afterwards() -> None:
@@ -127,10 +144,33 @@ def test_ended_serials_count_while_computers_are_on_them() -> None:
 def test_a_filtered_look_at_the_leases_goes_through_pages() -> None:
     """A text is looked for page by page, and what follows can be asked for from where the look ended."""
     shelf = Shelf([lease(n % 250, f"pc-{n}") for n in range(5_000)])
-    found = read_block(shelf.ask, Block(text="PC-3001"))
+    found = Search().look(shelf.ask, Block(text="PC-3001"))
     assert [row["host"] for row in found.rows] == ["pc-3001"]
     assert found.next == "4000"
-    assert read_block(shelf.ask, Block(after="4000", before=1, text="nobody")).rows == ()
+    nothing = Search().look(shelf.ask, Block(after="4000", before=1, text="nobody"))
+    assert (nothing.rows, nothing.is_complete) == ((), True)
+
+
+def test_a_text_far_back_is_found_look_by_look() -> None:
+    """What one look does not find the next ones look for further on, and what is found stays found."""
+    shelf = Shelf([lease(n % 250, f"pc-{n}") for n in range(25_000)])
+    search = Search()
+    first, second, third, fourth = (search.look(shelf.ask, Block(text="pc-24900")) for _ in range(4))
+    assert [(found.is_complete, found.passed) for found in (first, second)] == [(False, 10_000), (False, 20_000)]
+    assert [[row["host"] for row in found.rows] for found in (third, fourth)] == [["pc-24900"]] * 2
+    other = search.look(shelf.ask, Block(text="pc-7"))
+    assert other.rows[0]["host"] == "pc-7", "another text begins at the beginning"
+
+
+def test_a_text_that_nobody_has_is_said_to_be_nowhere_once_all_was_read() -> None:
+    """Only at the end of the list is nothing nothing, and it stays so while the list is looked through again."""
+    shelf = Shelf([lease(n % 250, f"pc-{n}") for n in range(15_000)])
+    search = Search()
+    looks = [search.look(shelf.ask, Block(text="nobody")) for _ in range(4)]
+    assert [found.is_complete for found in looks] == [False, True, True, True]
+    shelf.rows.append(lease(1, "nobody"))
+    found = [search.look(shelf.ask, Block(text="nobody")).rows for _ in range(2)]
+    assert any(found), "who comes later is seen"
 
 
 @pytest.fixture(scope="module")

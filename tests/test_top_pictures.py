@@ -9,10 +9,10 @@ from rich.text import Text
 from als_tools.formats import Zone
 from als_tools.snapshot import Pool
 from als_tools.top.bars import pool_bar
-from als_tools.top.facts import Facts, Loss
+from als_tools.top.facts import Block, Facts, Loss
 from als_tools.top.paper import ASCII, UNICODE, Paper, spark
 from als_tools.top.picture import draw
-from als_tools.top.state import VIEWS, State
+from als_tools.top.state import VIEWS, ListState, State
 from top_facts import NOW, bad_night, denial, picture, pool, quiet_night, status
 
 OVERVIEW_80x26 = """\
@@ -20,7 +20,7 @@ OVERVIEW_80x26 = """\
 !! CLOCK SET BACK by 10 min 10 s: the server's time stands still
 !! STUDIO: NO FREE SEAT (40/40), 57 refused since 02:00
 !! OFFICE: 2 computers on ended serials
-!  VIEWER: 200 seats end within 30 d, first in 3 days (2026-01-08)
+!  VIEWER: 200 seats end <30 d, first in 3 days (01-08)
 !  2 more to come: key 2
 ── Pools ───────────────────────────────────────────────────────────────────────
 Product                  Full  Used/total  Free  Refused 24 h  Lapsed  Ends 30 d
@@ -67,7 +67,7 @@ ended  2026-01-03  OFFICE   OFFICE-0123456789ABC
 
 PROBLEMS_60x20 = """\
  licenses  192.0.2.9:9876           03:00:00 UTC  every 2 s
-── What is wrong, and what to do about it ──────────────────
+── What is wrong, and what to do ─────── 1-16 of 19 lines ──
 !! CLOCK SET BACK by 10 min 10 s: the server's time stands
    still
    Set the server's clock, or tell it that it is right:
@@ -78,14 +78,58 @@ PROBLEMS_60x20 = """\
 !! OFFICE: 2 computers on ended serials
    Import serials: each needs a free seat at its next run,
    or its program will not run.
-!  VIEWER: 200 seats end within 30 d, first in 3 days
-   (2026-01-08)
+!  VIEWER: 200 seats end <30 d, first in 3 days (01-08)
    Import serials before that; als licenses --sort
    expires_at shows which end.
 !  OUTAGE 01-04 22:00 to 01-04 23:00 (1 h)
    No server ran; the time does not count against any
+   license. Its log says why it stopped.
  █ used ▓▒ ends <30 d ~ lapsed ░ free !! now ! soon
  1  2 Problems  3  4  5  6  7                            ? q"""
+
+
+HELP_60x20 = """\
+ licenses  192.0.2.9:9876           03:00:00 UTC  every 2 s
+!! CLOCK SET BACK by 10 min 10 s: the server… +5 more: key 2
+── Keys ────────────────────────────────────────────────────
+  1-7         choose a view
+  tab         the next view
+  shift-tab   the view before
+  down, up    move by a line
+  pgdn, pgup  move by a page, at the end on to what follows
+  home, end   to the beginning, to the end of what is here
+  s           sort by the next column, at last as they come
+  r           turn the order round
+  f           filter: the next choice of this list
+  /           filter: only rows with a text in them
+  esc         without filters again; closes the help
+  p, space    pause and go on
+  +, -        look more often, less often
+  ?, h        this help
+  q, ctrl-c   quit
+ █ used ▓▒ ends <30 d ~ lapsed ░ free !! now ! soon
+ 1 Overview  2  3  4  5  6  7                            ? q"""
+
+
+def test_help_at_60x20() -> None:
+    """The help has every key on the smallest screen, and the worst that is wrong stays in sight above it."""
+    assert "\n".join(picture(bad_night(), State(is_help=True), 60, 20)) == HELP_60x20
+
+
+def test_no_problem_is_out_of_reach() -> None:
+    """Where problems do not fit, the line above says how many lines there are, and scrolling shows the last."""
+    lines = picture(bad_night(), State(view="problems"), 60, 20)
+    assert lines[1].endswith(" 1-16 of 19 lines ──")
+    end = picture(bad_night(), State(view="problems", scroll=99), 60, 20)
+    assert end[17] == "   the network between them and the server."
+
+
+def test_a_search_that_goes_on_says_how_far_it_is() -> None:
+    """A text that was not among the leases so far is not called nowhere."""
+    state = State(view="leases", lists={**State().lists, "leases": ListState(text="db")})
+    facts = replace(bad_night(), leases=Block(text="db", passed=20_000, is_complete=False))
+    assert "Not among the first 20,000; looking on." in picture(facts, state)
+    assert "Nothing matches; esc shows all." in picture(replace(facts, leases=Block(text="db")), state)
 
 
 def test_overview_at_80x26() -> None:

@@ -31,6 +31,25 @@ def test_numbers_and_tab_choose_the_view() -> None:
     assert pressed(*["tab"] * len(VIEWS)).view == VIEWS[0]
 
 
+def test_another_view_closes_the_help() -> None:
+    """Who chooses a view while the help is open sees that view."""
+    assert pressed("?", "3") == State(view=VIEWS[2])
+    assert pressed("?", "tab") == State(view=VIEWS[1])
+
+
+def test_what_does_not_fit_can_be_scrolled() -> None:
+    """Problems and help move by lines and pages as lists do, within their ends, and begin at the top again."""
+    problems, extent = State(view="problems"), Extent(rows=30, page=10)
+    assert pressed("down", "pagedown", state=problems, extent=extent).scroll == 11
+    assert pressed(*["pagedown"] * 9, state=problems, extent=extent).scroll == 20
+    assert pressed("end", "up", state=problems, extent=extent).scroll == 19
+    assert pressed("end", "home", state=problems, extent=extent).scroll == 0
+    assert pressed("end", "2", state=problems, extent=extent).scroll == 0
+    help_over_list = pressed("?", "down", state=State(view="events"), extent=extent)
+    assert (help_over_list.scroll, help_over_list.list) == (1, ListState())
+    assert pressed("?", state=help_over_list, extent=extent) == State(view="events")
+
+
 def test_sort_goes_through_the_columns() -> None:
     """s sorts by column after column, then in the list's own order again; r turns the order round."""
     assert [shown(*["s"] * n).sort for n in range(5)] == [None, 0, 1, 2, None]

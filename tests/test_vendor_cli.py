@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import stat
 import subprocess
@@ -531,6 +532,24 @@ def test_version_and_help(run: Run) -> None:
     for words in ("ALS_VENDOR_KEY", "ALS_VENDOR_DIR", "ALS_VENDOR_CATALOG", "[default: 1]", "(no end)", "(any server)"):
         assert words in text
     refused(run("isue"), 2, "isue")
+
+
+def test_help_of_the_program_has_no_variables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks the program about itself is asked by words alone: no environment variable stands for --version."""
+    assert "env var" not in run("--help").out
+    monkeypatch.setenv("ALS_VENDOR_VERSION", "1")
+    assert "Usage: als-vendor" in run("--help").out
+    assert run("init").code == 0
+
+
+@pytest.mark.parametrize("command", ["init", "issue", "show"])
+def test_variables_are_called_like_their_options(run: Run, command: str) -> None:
+    """An option's environment variable is ALS_VENDOR_OPTION or ALS_VENDOR_COMMAND_OPTION."""
+    text = " ".join(run(command, "--help").out.replace("│", " ").split())
+    for option in re.split(r" (?=--[a-z])", text)[1:]:
+        name = re.split(r"[ ,]", option.removeprefix("--"))[0].replace("-", "_").upper()
+        found = re.findall(r"\[env var: (\w+)\]", option)
+        assert set(found) <= {f"ALS_VENDOR_{name}", f"ALS_VENDOR_{command.upper()}_{name}"}, option
 
 
 def test_installed_program(tmp_path: Path) -> None:

@@ -120,9 +120,8 @@ version 0.1.0, store lmdb, server id 9f2c41d0a7
 key SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE
 2026-01-05 14:03:59 UTC, clock ok; no outages
 
-Product  Name                                                       Used  Free  Total  Lapsed  Refused  Ending
-                                                                                                  24 h    30 d
-ASD      Acronis Snap Deploy  ███████████████████████████░░░   93%    93     7    100       0        0       0
+Product  Name                                                       Used  Free  Total  Lapsed  Refused 24 h  Ending 30 d
+ASD      Acronis Snap Deploy  ███████████████████████████░░░   93%    93     7    100       0             0            0
 
 23 serials, 1,361 leases, 1,350 computers, 20,411 events; 12.0 requests/s, 11.5 renewals/s"""
 
@@ -173,9 +172,59 @@ def test_worst_first() -> None:
     assert levels == [views.Level.BAD, views.Level.SOON]
 
 
+def test_what_ends_first_is_told_first() -> None:
+    """Of pools with seats that soon end, the one whose seats end first comes first."""
+    soon = {"expiring_30d": 2}
+    later, sooner = (
+        pool(name, name, 9, 1, next_expiry=NOW + days * DAY_S, **soon) for name, days in (("A", 9), ("B", 3))
+    )
+    assert [warning.text[0] for warning in views.warnings(seen(later, sooner), UTC)] == ["B", "A"]
+
+
+def cluster_server(number: int, **changes: Any) -> dict[str, Any]:
+    """A server of a cluster, as status tells of it."""
+    row = {"number": number, "name": f"pc-{number}", "address": f"pc-{number}:9876", "version": "1.2"}
+    row |= {"state": "running", "started_at": NOW - 60, "last_tick": NOW - 2, "clock_ahead_ms": 0, "same_catalog": True}
+    return row | changes
+
+
+def cluster_member(name: str, **changes: Any) -> dict[str, Any]:
+    """A member of etcd, as status tells of it."""
+    row = {"endpoint": f"{name}:2379", "name": name, "version": "3.5.16", "is_leader": False, "file_bytes": 2**20}
+    return row | {"used_bytes": 2**19, "trouble": None} | changes
+
+
+def test_cluster_line_by_line() -> None:
+    """Each server and each etcd member of a cluster has a line, and each trouble is told first."""
+    cluster = {
+        **{"number": 1, "state": "ok", "leader": "a", "store_bytes": 2**20, "troubles": ["the sky falls"]},
+        "servers": [
+            cluster_server(0, clock_ahead_ms=-1_500),
+            cluster_server(1),
+            cluster_server(2, state="stopped", last_tick=NOW - 7_200),
+        ],
+        "members": [cluster_member("a", is_leader=True), cluster_member("", version="", endpoint="b:2379")],
+    }
+    picture = drawn(views.status_view(seen(cluster=cluster), UTC), 100)
+    for line in (
+        "!! In the cluster: the sky falls.",
+        "cluster of 2 servers on 2 etcd members, leader a, 1.0 MiB stored",
+        "server 0 pc-0 at pc-0:9876, version 1.2, clock -1.5 s",
+        "server 1 pc-1 at pc-1:9876, version 1.2, this one",
+        "server 2 pc-2 at pc-2:9876, version 1.2, stopped for 2 h",
+        "etcd a at a:2379, version 3.5.16, leader, 1.0 MiB",
+        "etcd at b:2379, no answer",
+    ):
+        assert line in picture
+
+
 def test_jumped_clock_and_cluster_without_leader() -> None:
     """A clock that jumped and a cluster without a leader are told, with what to do."""
-    cluster = {"servers": 2, "members": 3, "leader": None, "store_bytes": 5 * 2**20}
+    cluster = {
+        **{"number": 0, "state": "ok", "troubles": [], "leader": None, "store_bytes": 5 * 2**20},
+        "servers": [cluster_server(0), cluster_server(1)],
+        "members": [cluster_member("a"), cluster_member("b"), cluster_member("c")],
+    }
     troubled = seen(clock={"state": "jumped", "behind_s": 0}, cluster=cluster)
     picture = drawn(views.status_view(troubled, UTC), 80)
     assert "!! The server's clock jumped forward" in picture
@@ -261,6 +310,14 @@ def test_demo_picture() -> None:
     """The demo shows the pools, what each computer says of itself, and what the server holds for it."""
     status = seen(pool("STUDIO", "Example Studio", 3, 2, lapsed=1, denied_24h=1))
     assert drawn(demo_stage.picture(status, LEASES, COMPUTERS), 80) == DEMO_80
+
+
+def test_demo_picture_stays_as_it_was_made() -> None:
+    """What happens to a computer after a picture was made is not in it: the demo's last one shows its last moment."""
+    computer = Computer("anna", COMPUTERS[0].mac, "runs STUDIO", 12)
+    picture = demo_stage.picture(seen(pool("STUDIO", "Example Studio", 3, 2)), LEASES, [computer])
+    computer.says = "no power"
+    assert "runs STUDIO" in drawn(picture, 80)
 
 
 @pytest.mark.parametrize(

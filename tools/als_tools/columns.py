@@ -20,6 +20,7 @@ SortKey = tuple[int, Any]
 """What rows are compared by: (0, value) for what there is, (1, 0) after it for what is absent."""
 
 _ABSENT: SortKey = (1, 0)
+MOMENT_KEYS = frozenset({"from", "to", "time", "wall_clock"})  # in an event's detail: an outage, a clock that was wrong
 
 
 class UnknownColumnError(Exception):
@@ -31,6 +32,7 @@ class Column:
     """One column: `key` on the wire, `heading` for people, `kind` one of the keys of KINDS.
 
     `absent` stands where there is no value; `width_min` is the narrowest that a fold of it can still be read in.
+    `is_elastic` says that a part of it is better than nothing where nothing can be folded.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Column:
     kind: str = "text"
     absent: str = ""
     width_min: int = 8
+    is_elastic: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -102,6 +105,18 @@ def _text(value: Any, zone: Zone) -> str:
     return formats.clean(words(value))
 
 
+def _detail(value: Any, zone: Zone) -> str:
+    """Write what an event tells besides, an outage's ends as times of day and not as seconds since 1970."""
+    if not isinstance(value, Mapping):
+        return _text(value, zone)
+    said = {key: zone.second(item) if _is_moment(key, item) else item for key, item in value.items()}
+    return _text(said, zone)
+
+
+def _is_moment(key: Any, value: Any) -> bool:
+    return key in MOMENT_KEYS and isinstance(value, int) and not isinstance(value, bool)
+
+
 def _key(value: Any, zone: Zone) -> str:
     return keyfile.to_z85(value) if isinstance(value, bytes) and len(value) == keyfile.KEY_BYTES else str(value)
 
@@ -113,6 +128,7 @@ def _number(value: Any, zone: Zone) -> str:
 KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, _text, _natural),
     "address": Kind(_text, _text, _address_order),
+    "detail": Kind(_detail, _text, _natural),
     "number": Kind(_number, _text, lambda value: value),
     "ordinal": Kind(_text, _text, lambda value: value),  # a number that is a name: no commas
     "state": Kind(_text, _text, _natural),
@@ -157,11 +173,13 @@ class Listing:
 
 
 _PRODUCT = Column("product", "Product", width_min=5)
-_PRODUCT_NAME = Column("product_name", "Product name", width_min=18)  # two lines for the longest of the manual's
+_PRODUCT_NAME = Column(
+    "product_name", "Product name", width_min=18, is_elastic=True
+)  # two lines for the longest of the manual's
 _SERIAL_ID = Column("serial_id", "Serial", width_min=13)  # CODE- on one line, 13 symbols on the next
 _SERIAL = Column("serial", "Serial number", width_min=8)
 _STATE = Column("state", "State", "state", width_min=7)
-_HOST = Column("host", "Host", width_min=14)
+_HOST = Column("host", "Host", width_min=14, is_elastic=True)
 _MAC = Column("mac", "MAC address", width_min=17)
 
 LICENSES = Listing(
@@ -213,9 +231,9 @@ EVENTS = Listing(
         _MAC,
         _HOST,
         Column("component", "Component"),
-        Column("actor", "By", width_min=13),
+        Column("actor", "By", width_min=13, is_elastic=True),
         Column("count", "Times", "number"),
-        Column("detail", "Detail"),
+        Column("detail", "Detail", "detail", width_min=22, is_elastic=True),
     ),
     shown=("time", "kind", "product", "host", "serial_id", "actor", "count", "detail"),
     left_out_first=("serial_id", "count", "actor"),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from als import clock
-from als_tools import arguments, columns, connection, formats, rows
+from als_tools import arguments, choices, columns, connection, formats, rows
 from als_tools.columns import Listing, Row
 from als_tools.failures import Exit, Failure
 from als_tools.options import Access, Form, Selection, ServerArgument
@@ -52,7 +52,10 @@ def licenses(
 ) -> None:
     """List the available licenses: every serial with its dates and its seats, free and used."""
     output = form.output()
-    tests = (rows.matches("state", state), rows.begins("serial_id", serial))
+    tests = (
+        rows.matches("state", choices.check(state, choices.LICENSE_STATES, "the state")),
+        rows.begins("serial_id", serial),
+    )
     with connection.connect(server, access) as link:
         found = rows.filtered(rows.all_rows(link.ask, "licenses", product=product), *tests)
         empty = f"No serials yet. Import some: als import-file {link.name} FILE"
@@ -82,13 +85,12 @@ def used(
 ) -> None:
     """List the used licenses: which computer holds a seat of what, since when and until when."""
     output = form.output()
-    if state not in (None, "active", "lapsed", "expired"):
-        raise Failure(Exit.WRONG_USAGE, f'a lease is active, lapsed or expired, not "{state}"')
+    choices.check(state, choices.LEASE_STATES, "the state")
     address = None if mac is None else arguments.read_mac(mac)
     tests: tuple[Test | None, ...] = (
         rows.matches("host", host) if rows.is_pattern(host) else None,
         rows.begins("serial_id", serial),
-        rows.matches("kind", kind),
+        rows.matches("kind", choices.check(kind, choices.COMPUTER_KINDS, "the kind")),
         None if address is None else lambda row: row["mac"] == address,
     )
     wanted = {"product": product, "state": state, "host": None if rows.is_pattern(host) else host}
@@ -111,7 +113,7 @@ def events(
     ] = None,
     host: HostOption = None,
     serial: SerialOption = None,
-    actor: Annotated[
+    by: Annotated[
         str | None,
         typer.Option("--by", metavar="NAME", help="Only what this administrator did.", show_default="all"),
     ] = None,
@@ -119,24 +121,25 @@ def events(
         str | None,
         typer.Option(metavar="TIME", help="From a date (2026-01-05T14:00) or an age (2d, 12h).", show_default="all"),
     ] = None,
-    number: Annotated[
+    last: Annotated[
         int | None,
         typer.Option("--last", metavar="N", min=1, max=100_000, help="The newest N.", show_default="all"),
     ] = None,
 ) -> None:
     """Show the log: everything that happened, the oldest first."""
     output = form.output()
+    choices.check(kind, choices.EVENT_KINDS, "the kind")
     begin = None if since is None else arguments.read_time(since, output.zone)
     tests: tuple[Test | None, ...] = (
         rows.matches("host", host),
         rows.begins("serial_id", serial),
-        rows.matches("actor", actor),
+        rows.matches("actor", by),
         None if begin is None else lambda row: row["time"] >= begin,
     )
     with connection.connect(server, access) as link:
         found = rows.filtered(rows.all_rows(link.ask, "events", product=product, kind=kind), *tests)
-        is_filtered = any((product, kind, host, serial, actor, since))
-        _print(output, columns.EVENTS, rows.last(found, number), selection, "The log is empty.", is_filtered)
+        is_filtered = any((product, kind, host, serial, by, since))
+        _print(output, columns.EVENTS, rows.last(found, last), selection, "The log is empty.", is_filtered)
 
 
 def usage(

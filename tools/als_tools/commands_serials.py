@@ -2,21 +2,20 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from als import serial
-from als_agents.errors import ClientError
+from als_agents.errors import ClientError, Refused
 from als_tools import connection, formats, import_file, output, rows
 from als_tools.arguments import read_mac
 from als_tools.columns import Column, Listing, Row
 from als_tools.connection import Link
 from als_tools.failures import Exit, Failure
 from als_tools.import_file import Entry, Tally
-from als_tools.options import SERVER_HELP, Access, Form
+from als_tools.options import Access, Form, ServerArgument
 from als_tools.output import Output, say
 
 PROGRESS_SERIALS_MIN = 1_000  # fewer are done before anybody could read a bar
@@ -38,37 +37,48 @@ _IMPORTED = Listing(
 def import_serials(
     access: Access,
     form: Form,
-    server: Annotated[str, typer.Argument(metavar="SERVER", help=SERVER_HELP)],
+    server: ServerArgument = None,
     serials: Annotated[
         list[str] | None, typer.Argument(metavar="SERIAL", help="Serials, with blanks between them.")
     ] = None,
 ) -> int:
     """Import serials given on the command line."""
-    given, wanted = _left_out(server, serials or [], len(server) >= SERIAL_ARGUMENT_CHARS_MIN)
+    words = _words(server, serials)
+    given, wanted = _left_out(words, is_no_server=bool(words) and len(words[0]) >= SERIAL_ARGUMENT_CHARS_MIN)
     if not wanted:
         raise Failure(Exit.WRONG_USAGE, "say which serial: als import SERVER SERIAL [SERIAL ...]")
     return _import(given, access, form.output(), import_file.read_arguments(wanted), several_files=False)
 
 
-def _left_out(server: str, others: Sequence[str], is_no_server: bool) -> tuple[str | None, list[str]]:
+def _words(server: str | None, others: Sequence[str] | None) -> list[str]:
+    """Put the arguments together as they were typed."""
+    return [] if server is None else [server, *(others or [])]
+
+
+def _left_out(words: Sequence[str], is_no_server: bool) -> tuple[str | None, list[str]]:
     """Take apart what may begin with a server: when the first word cannot be one, the server was left out."""
-    return (None, [server, *others]) if is_no_server else (server, list(others))
+    return (None, list(words)) if is_no_server or not words else (words[0], list(words[1:]))
 
 
 def import_files(
     access: Access,
     form: Form,
-    server: Annotated[str, typer.Argument(metavar="SERVER", help=SERVER_HELP)],
+    server: ServerArgument = None,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="FILE", help="Text files that hold serials, among whatever else; - is stdin."),
     ] = None,
 ) -> int:
     """Import all serials of text files."""
-    is_file = server == import_file.STDIN or Path(server).is_file()
-    given, wanted = _left_out(server, files or [], is_file and not files)
+    words = _words(server, files)
+    given, wanted = _left_out(words, is_no_server=len(words) == 1 and import_file.is_file(words[0]))
     if not wanted:
         raise Failure(Exit.WRONG_USAGE, "say which file: als import-file SERVER FILE [FILE ...]")
+    if import_file.is_file(words[0]) and not any(import_file.is_file(file) for file in wanted):
+        raise Failure(
+            Exit.WRONG_USAGE,
+            f"{words[0]} is a file and {wanted[0]} is none; the server comes first: als import-file SERVER FILE",
+        )
     entries = list(import_file.read_files(wanted))
     return _import(given, access, form.output(), entries, several_files=len(wanted) > 1)
 
@@ -147,10 +157,7 @@ def revoke(
     mac: Annotated[
         str, typer.Option("--mac", metavar="MAC", help="An address of the computer, like 00:11:22:33:44:55.")
     ],
-    server: Annotated[
-        str | None,
-        typer.Argument(metavar="SERVER", help=SERVER_HELP, show_default=False),
-    ] = None,
+    server: ServerArgument = None,
 ) -> None:
     """Take a product's seat away from a computer, so that another can have it."""
     result, address = form.output(), read_mac(mac)
@@ -163,7 +170,7 @@ def revoke(
 def remove(
     access: Access,
     form: Form,
-    server: Annotated[str, typer.Argument(metavar="SERVER", help=SERVER_HELP)],
+    server: ServerArgument = None,
     serial_id: Annotated[
         str | None,
         typer.Argument(metavar="SERIAL_ID", help="The serial's id as als licenses shows it, or how it begins."),
@@ -171,14 +178,38 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Even when computers use it: their leases go too.")] = False,
 ) -> None:
     """Take a serial out of the server for good."""
-    if serial_id is None:
+    words = _words(server, None if serial_id is None else [serial_id])
+    given, wanted = _left_out(words, is_no_server=len(words) == 1 and _is_whole(words[0]))
+    if not wanted:
         raise Failure(Exit.WRONG_USAGE, "say which serial: als remove SERVER SERIAL_ID (als licenses lists them)")
     result = form.output()
-    with connection.connect(server, access, changes_state=True) as link:
-        found = find_serial_id(link, serial_id)
-        reply = link.content("remove", serial_id=found, force=force)
+    with connection.connect(given, access, changes_state=True) as link:
+        found = find_serial_id(link, wanted[0])
+        reply = _remove(link, found, force)
     leases = formats.counted(reply.get("leases", 0), "lease")
     result.document(reply, f"{found} is removed, with {leases} on it.", [found])
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text is all of a serial's id; a server may be called like the beginning of one."""
+    try:
+        serial.parse_short_id(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _remove(link: Link, serial_id: str, force: bool) -> dict[str, Any]:
+    """Remove a serial. Raises Failure for one in use, with what would be lost and the flag that does it."""
+    try:
+        return link.content("remove", serial_id=serial_id, force=force)
+    except Refused as error:
+        if error.code != "serial_in_use":
+            raise
+        leases = formats.counted(int(error.detail["leases"]), "computer")
+        raise Failure(
+            Exit.REFUSED, f"in use: {leases} would lose a license on {serial_id}; --force removes it all the same"
+        ) from None
 
 
 def _is_there(row: Row) -> bool:
@@ -188,11 +219,8 @@ def _is_there(row: Row) -> bool:
 
 def find_serial_id(link: Link, text: str) -> str:
     """Give the full id of the one serial whose id begins with `text`. Raises Failure for none or several."""
-    try:
-        product, number = serial.parse_short_id(text)
-        return serial.short_id(product, number)
-    except ValueError:
-        pass
+    if _is_whole(text):
+        return serial.short_id(*serial.parse_short_id(text))
     tests = (rows.begins("serial_id", text.strip()), _is_there)
     found = [str(row["serial_id"]) for row in rows.filtered(rows.all_rows(link.ask, "licenses"), *tests)]
     if len(found) == 1:

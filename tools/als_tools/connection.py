@@ -23,6 +23,7 @@ from als_tools.options import Access
 
 ENVELOPE = frozenset({"v", "id", "ok", "time"})
 YES = frozenset({"y", "yes"})
+PRODUCTS_NAMED_MAX = 12  # of a long catalog enough to see how a code is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,17 @@ class Link:
             with self.finder.explained(self.server):
                 return self.client.request(operation, timeout_s=self.timeout_s, **fields)
         except Refused as error:
-            if error.code != "not_authorized":
-                raise
-            raise Failure(Exit.REFUSED, self._how_to_be_authorized(error)) from None
+            if error.code == "not_authorized":
+                raise Failure(Exit.REFUSED, self._how_to_be_authorized(error)) from None
+            if error.code == "unknown_product":
+                raise Failure(Exit.REFUSED, self._which_products(error)) from None
+            raise
+
+    def _which_products(self, error: Refused) -> str:
+        """Name the products that there are, for whoever mistyped one."""
+        codes = [formats.clean(str(product["code"])) for product in self.ask("hello")["products"]]
+        more = f" and {len(codes) - PRODUCTS_NAMED_MAX} more" if len(codes) > PRODUCTS_NAMED_MAX else ""
+        return f"{error} It knows {', '.join(codes[:PRODUCTS_NAMED_MAX])}{more}." if codes else str(error)
 
     def _how_to_be_authorized(self, error: Refused) -> str:
         role = error.detail.get("role", "viewer")

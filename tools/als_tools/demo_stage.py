@@ -22,7 +22,7 @@ from als_tools.snapshot import Pool, Snapshot
 
 REFRESHES_PER_S = 8
 MARGIN_CELLS = 17  # the seconds and who does it
-WITH_MAC_COLUMNS = 76
+MAC_COLUMN, WITH_MAC_COLUMNS = 1, 76  # the MAC address is there from this width on
 
 
 class Shown(Protocol):
@@ -99,31 +99,31 @@ def picture(snapshot: Snapshot, leases: Sequence[Row], computers: Sequence[Shown
 
 
 class _Computers:
-    """Each computer, what it says, and what the server holds for it."""
+    """Each computer, what it says, and what the server holds for it, as it all is when the picture is made."""
 
     def __init__(self, now: int, leases: Sequence[Row], computers: Sequence[Shown]) -> None:
-        self._now, self._leases, self._computers = now, leases, computers
+        self._rows = [_computer_row(now, leases, computer) for computer in computers]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        with_mac = options.max_width >= WITH_MAC_COLUMNS
         fields = [
             Field("Computer"),
-            *([Field("MAC address", width_min=17)] if with_mac else []),
+            Field("MAC address", width_min=17),
             Field("It says", width_min=12),
             Field("Heartbeats", right=True),
             Field("The server says", width_min=18),
         ]
-        yield Sheet(fields, [self._row(computer, with_mac) for computer in self._computers])
+        kept = [at for at in range(len(fields)) if at != MAC_COLUMN or options.max_width >= WITH_MAC_COLUMNS]
+        yield Sheet([fields[at] for at in kept], [[row[at] for at in kept] for row in self._rows])
 
-    def _row(self, computer: Shown, with_mac: bool) -> list[str | Cell]:
-        leases = [lease for lease in self._leases if lease["mac"] == computer.mac]
-        return [
-            Cell(computer.host, Style(bold=True)),
-            *([formats.binary(computer.mac)] if with_mac else []),
-            computer.says,
-            str(computer.heartbeats),
-            _server_says(self._now, leases),
-        ]
+
+def _computer_row(now: int, leases: Sequence[Row], computer: Shown) -> list[str | Cell]:
+    return [
+        Cell(computer.host, Style(bold=True)),
+        formats.binary(computer.mac),
+        computer.says,
+        str(computer.heartbeats),
+        _server_says(now, [lease for lease in leases if lease["mac"] == computer.mac]),
+    ]
 
 
 def _server_says(now: int, leases: Sequence[Row]) -> Cell:

@@ -68,6 +68,11 @@ def read_files(paths: Sequence[str]) -> Iterator[Entry]:
             yield Entry(source, found.line, found.text, found.token)
 
 
+def is_file(path: str) -> bool:
+    """Say whether a word names what can be read as a file of serials."""
+    return path == STDIN or Path(path).is_file()
+
+
 def _read(path: str) -> bytes:
     try:
         if path == STDIN:

@@ -22,9 +22,10 @@ OUTPUT_PANEL = "Output"
 LIST_WAIT_S_DEFAULT = 1.0
 PORT_MAX = 65_535
 
+SERVER_FORMS = "HOST, HOST:PORT, \\[V6]:PORT, or a name that als list shows."
 SERVER_HELP = (
-    "HOST, HOST:PORT, \\[V6]:PORT, or a name that als list shows. Left out: what ALS_SERVER names (several with "
-    "commas), else the stored one, else the only one that answers a search."
+    f"{SERVER_FORMS} Left out: what ALS_SERVER names (several with commas), else the stored one, else the only one "
+    "that answers a search."
 )
 ServerArgument = Annotated[str | None, typer.Argument(metavar="SERVER", help=SERVER_HELP, show_default=False)]
 
@@ -103,7 +104,7 @@ class Form:
         bool,
         typer.Option(
             "--plain",
-            help="Tab-separated lines without headings or colour, times in ISO 8601.",
+            help="Tab-separated lines without headings or color, times in ISO 8601.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False

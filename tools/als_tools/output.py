@@ -20,7 +20,12 @@ from als_tools.formats import Zone
 Form = Literal["table", "json", "plain"]
 
 PAGE_ROWS = 1_000
-WIDEST = {"number": "999,999", "time": "2026-12-31 23:59", "moment": "2026-12-31 23:59:59"}  # what later pages may hold
+WIDEST = {  # what later pages may hold
+    "number": "999,999",
+    "time": "2026-12-31 23:59",
+    "moment": "2026-12-31 23:59:59",
+    "address": "192.168.100.100",
+}
 EXACT_INTEGER_MAX = 2**53  # beyond, readers of JSON that know only doubles would lose digits
 STATE_STYLES = {
     "expired": Style(color="red"),

@@ -93,8 +93,18 @@ def settle(fields: Sequence[Field], rows: Iterable[Sequence[Value]], width_max: 
     """
     needed = natural_widths(fields, rows)
     room = width_max - GAP * (len(fields) - 1)
-    widths = _squeeze(needed, _least(fields, needed), room)
-    return _squeeze(widths, [1] * len(fields), room)
+    widths = squeeze(needed, _least(fields, needed), room)
+    return _stretch(squeeze(widths, [1] * len(fields), room), fields, room)
+
+
+def _stretch(widths: Sequence[int], fields: Sequence[Field], room: int) -> list[int]:
+    """Give headings that would be folded what is left of the room, one whole heading after the other."""
+    result = list(widths)
+    for at, field in enumerate(fields):
+        more = cell_len(field.heading) - result[at]
+        if 0 < more <= room - sum(result):
+            result[at] += more
+    return result
 
 
 def least_width(fields: Sequence[Field], rows: Iterable[Sequence[Value]]) -> int:
@@ -123,7 +133,7 @@ def _widest_word(heading: str) -> int:
     return max(cell_len(word) for word in heading.split() or [""])
 
 
-def _squeeze(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+def squeeze(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """Take from the widest column, one by one, until all fit into `room` or none can give more."""
     result = list(widths)
     over = sum(result) - room

@@ -38,13 +38,41 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterServer:
+    """One of a cluster's servers. `state` is "running", "stopped" or "silent", `last_tick` when it was heard last."""
+
+    number: int
+    name: str
+    address: str
+    version: str
+    state: str
+    last_tick: int
+    clock_ahead_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """One of the etcd members that a server knows. `version` is empty when it does not answer."""
+
+    endpoint: str
+    name: str
+    version: str
+    is_leader: bool
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
-    """The etcd cluster behind the server. `leader` is None while there is none."""
+    """The etcd cluster behind the server. `leader` is None while there is none, `number` is the server's own."""
 
     servers: int
     members: int
     leader: str | None
     store_bytes: int
+    number: int = 0
+    troubles: tuple[str, ...] = ()
+    server_rows: tuple[ClusterServer, ...] = ()
+    member_rows: tuple[ClusterMember, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +137,18 @@ def _pool(pool: Mapping[str, Any]) -> Pool:
 
 
 def _cluster(cluster: Mapping[str, Any]) -> Cluster:
-    def number(value: Any) -> int:
-        return len(value) if isinstance(value, list | tuple) else int(value)
-
     leader = cluster["leader"]
     return Cluster(
-        number(cluster["servers"]),
-        number(cluster["members"]),
+        sum(row["state"] == "running" for row in cluster["servers"]),
+        len(cluster["members"]),
         None if leader is None else str(leader),
         int(cluster["store_bytes"]),
+        int(cluster["number"]),
+        tuple(map(str, cluster["troubles"])),
+        tuple(ClusterServer(**_kept(ClusterServer, row)) for row in cluster["servers"]),
+        tuple(ClusterMember(**_kept(ClusterMember, row)) for row in cluster["members"]),
     )
+
+
+def _kept(kind: type[ClusterServer] | type[ClusterMember], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in kind.__dataclass_fields__}

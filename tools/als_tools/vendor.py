@@ -181,10 +181,11 @@ def _application() -> typer.Typer:
         callback=_root,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["--help", "-h"], "auto_envvar_prefix": "ALS_VENDOR"},
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
     for command in (init, issue, show):
-        application.command()(command)
+        prefix = f"ALS_VENDOR_{command.__name__}".upper()
+        application.command(context_settings={"auto_envvar_prefix": prefix})(command)
     return application
 
 

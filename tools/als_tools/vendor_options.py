@@ -104,6 +104,7 @@ OutputFile = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
+        envvar="ALS_VENDOR_ISSUE_OUTPUT",
         help="Write to a new file that you alone can read.",
         show_default="standard output",
     ),

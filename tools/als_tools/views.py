@@ -14,7 +14,7 @@ from rich.text import Text
 from als_tools import formats, sheet
 from als_tools.formats import Zone
 from als_tools.sheet import Cell, Field, Sheet
-from als_tools.snapshot import Outage, Pool, Snapshot
+from als_tools.snapshot import Cluster, Outage, Pool, Snapshot
 
 ALMOST_FULL = 0.9  # from here on a pool is worth a second look
 BAR_CELLS_MIN, BAR_CELLS_MAX = 8, 30
@@ -51,7 +51,8 @@ def warnings(snapshot: Snapshot, zone: Zone) -> tuple[Warning, ...]:
     found = [
         *_clock_warnings(snapshot),
         *_cluster_warnings(snapshot),
-        *(warning for pool in snapshot.pools for warning in _pool_warnings(pool, snapshot.now, zone)),
+        *(warning for pool in snapshot.pools for warning in _pool_warnings(pool)),
+        *_ending_warnings(snapshot, zone),
     ]
     return tuple(sorted(found, key=lambda warning: warning.level is not Level.BAD))
 
@@ -75,9 +76,11 @@ def _clock_warnings(snapshot: Snapshot) -> Iterable[Warning]:
 def _cluster_warnings(snapshot: Snapshot) -> Iterable[Warning]:
     if snapshot.cluster is not None and snapshot.cluster.leader is None:
         yield Warning(Level.BAD, "The cluster has no leader: nothing can be granted. Look at its etcd members.")
+    for trouble in snapshot.cluster.troubles if snapshot.cluster is not None else ():
+        yield Warning(Level.BAD, f"In the cluster: {formats.clean(trouble)}.")
 
 
-def _pool_warnings(pool: Pool, now: int, zone: Zone) -> Iterable[Warning]:
+def _pool_warnings(pool: Pool) -> Iterable[Warning]:
     refused = f", {formats.count(pool.denied_24h)} refused in 24 h" if pool.denied_24h else ""
     if pool.total and not pool.free:
         yield Warning(
@@ -95,10 +98,16 @@ def _pool_warnings(pool: Pool, now: int, zone: Zone) -> Iterable[Warning]:
             f"{pool.product}: {formats.counted(pool.on_expired, 'computer')} on ended serials; each needs a free "
             "seat at its next run.",
         )
-    if pool.expiring_30d:
+
+
+def _ending_warnings(snapshot: Snapshot, zone: Zone) -> Iterable[Warning]:
+    """Tell of the seats that end soon, the first to end first."""
+    ending = [pool for pool in snapshot.pools if pool.expiring_30d]
+    for pool in sorted(ending, key=lambda pool: pool.next_expiry or snapshot.now):
         first = ""
         if pool.next_expiry is not None:
-            first = f", the first {formats.days_until(pool.next_expiry, now)} ({zone.minute(pool.next_expiry)})"
+            days = formats.days_until(pool.next_expiry, snapshot.now)
+            first = f", the first {days} ({zone.minute(pool.next_expiry)})"
         yield Warning(
             Level.SOON, f"{pool.product}: {formats.counted(pool.expiring_30d, 'seat')} end within 30 days{first}."
         )
@@ -225,6 +234,7 @@ def server_view(snapshot: Snapshot, zone: Zone) -> RenderableType:
     ]
     if snapshot.cluster is not None:
         lines.append(Text(_cluster_words(snapshot)))
+        lines += (Text(f"  {line}") for line in _cluster_lines(snapshot.cluster, snapshot.now))
     return Group(*lines)
 
 
@@ -249,6 +259,29 @@ def _cluster_words(snapshot: Snapshot) -> str:
     leader = "no leader" if cluster.leader is None else f"leader {formats.clean(cluster.leader)}"
     servers, members = formats.counted(cluster.servers, "server"), formats.counted(cluster.members, "etcd member")
     return f"cluster of {servers} on {members}, {leader}, {cluster.store_bytes / 2**20:,.1f} MiB stored"
+
+
+def _cluster_lines(cluster: Cluster, now: int) -> Iterable[str]:
+    """Tell of each server and each etcd member in a line; clocks are those of this server's view."""
+    for row in cluster.server_rows:
+        words = [
+            formats.clean(f"server {row.number} {row.name} at {row.address}"),
+            f"version {formats.clean(row.version)}",
+        ]
+        if row.number == cluster.number:
+            words.append("this one")
+        elif row.state == "running":
+            words.append(f"clock {row.clock_ahead_ms / 1_000:+.1f} s")
+        else:
+            words.append(f"{formats.clean(row.state)} for {formats.duration(now - row.last_tick)}")
+        yield ", ".join(words)
+    for member in cluster.member_rows:
+        name = formats.clean(f"etcd {member.name} at {member.endpoint}".replace("  ", " "))
+        if not member.version:
+            yield f"{name}, no answer"
+            continue
+        leads = ", leader" if member.is_leader else ""
+        yield f"{name}, version {formats.clean(member.version)}{leads}, {member.file_bytes / 2**20:,.1f} MiB"
 
 
 def counts_view(snapshot: Snapshot) -> RenderableType:

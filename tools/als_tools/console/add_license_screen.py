@@ -11,12 +11,13 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, ContentSwitcher, Input, ProgressBar, Static, TextArea
+from textual.widgets import Button, ContentSwitcher, DataTable, Input, ProgressBar, Static, TextArea
 
 from als import protocol, serial, serialtext
 from als_tools import formats, import_file
 from als_tools.columns import Row
 from als_tools.console.dialogs import ChooseFile
+from als_tools.console.folded import Folded
 from als_tools.console.screen import ConsoleScreen, Trouble
 from als_tools.console.table import Table
 from als_tools.import_file import Entry, Tally
@@ -29,7 +30,7 @@ RESULT_STYLES = {"added": Level.GOOD.style, "already_present": Level.SOON.style}
 
 def read_text(text: str) -> list[Entry]:
     """Find the serials in what was typed or pasted."""
-    return [Entry("", found.line, found.text, found.token) for found in serialtext.find(text)]
+    return [Entry("text", found.line, found.text, found.token) for found in serialtext.find(text)]
 
 
 def describe(entry: Entry) -> tuple[str, str]:
@@ -75,6 +76,7 @@ class AddLicenseScreen(ConsoleScreen):
             with Vertical(id="review"):
                 yield Static("2 of 3   These will be added", classes="step")
                 yield Table(id="found")
+                yield Static(id="found-details", classes="details", markup=False)
                 yield Static(id="found-summary", classes="summary", markup=False)
                 with Horizontal(classes="buttons"):
                     yield Button("Proceed", id="proceed", variant="primary")
@@ -83,6 +85,7 @@ class AddLicenseScreen(ConsoleScreen):
                 yield Static("3 of 3   What became of each", classes="step")
                 yield ProgressBar(id="progress", show_eta=False)
                 yield Table(id="results")
+                yield Static(id="results-details", classes="details", markup=False)
                 yield Static(id="results-summary", classes="summary", markup=False)
                 with Horizontal(classes="buttons"):
                     yield Button("Finish", id="finish", variant="primary")
@@ -176,7 +179,7 @@ class AddLicenseScreen(ConsoleScreen):
         """Import in the line's thread, handing rows to the screen's thread as they come."""
         rows: list[tuple[Entry, Row]] = []
         try:
-            for pair in import_file.send(self.line.link.ask, entries, tally):
+            for pair in import_file.send(self.line.request, entries, tally):
                 rows.append(pair)
                 if len(rows) == protocol.SERIALS_PER_IMPORT_MAX:
                     self.app.call_from_thread(self._show_results, rows)
@@ -209,6 +212,13 @@ class AddLicenseScreen(ConsoleScreen):
         if tally.refused:
             words += f", {formats.count(tally.refused)} refused"
         self.query_one("#results-summary", Static).update(formats.clean(f"{words}.{trouble}"))
+
+    @on(DataTable.RowHighlighted)
+    def describe(self, event: DataTable.RowHighlighted) -> None:
+        """Show all of the line under the cursor, which may be wider than the window."""
+        cells: list[Text] = event.data_table.get_row_at(event.cursor_row)
+        words = "  ".join(cell.plain for cell in cells if cell.plain)
+        self.query_one(f"#{event.data_table.id}-details", Static).update(Folded(words))
 
     @on(Button.Pressed, "#again")
     def again(self) -> None:

@@ -21,7 +21,9 @@ from als_tools.console.status_bar import Standing
 from als_tools.formats import Zone
 from als_tools.options import Access
 
-POLL_S = 5.0
+POLL_S = 2.0
+TICK_S = 0.5  # how the connection stands is on the screen within this
+WAITING_SHOWN_S = 1.5  # a server that is well answers in a hundredth of it
 
 
 class ConsoleApp(App[None]):
@@ -29,6 +31,8 @@ class ConsoleApp(App[None]):
 
     TITLE = "ALS Management Console"
     CSS_PATH = "console.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - textual's own type
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-high")]  # noqa: RUF012 - textual's own type
     ENABLE_COMMAND_PALETTE = False  # every key is in the footer and in the help
     BINDINGS = [  # noqa: RUF012 - textual's own type
         Binding("f1", "help", "Help"),
@@ -42,11 +46,13 @@ class ConsoleApp(App[None]):
         self.standing = Standing()
         self.products: tuple[tuple[str, str], ...] = ()
         self._argument = argument
+        self._is_polling = False
 
     async def on_mount(self) -> None:
         """Begin with the first window, and go on to the server that was named."""
         await self.push_screen(StartScreen())
         self.set_interval(POLL_S, self.poll)
+        self.set_interval(TICK_S, self.tick)
         if self._argument is not None:
             self.connect_remote(self._argument)
 
@@ -120,40 +126,45 @@ class ConsoleApp(App[None]):
                 screen.tell(formats.clean(text))
                 return
 
-    @work(exclusive=True, group="poll")
+    @work(group="poll")
     async def poll(self) -> None:
         """See whether the server answers, and what we may do there by now."""
         line = self.line
-        if line is None:
+        if line is None or self._is_polling:
             return
+        self._is_polling = True
         try:
-            greeting: Greeting = await line.run(opening.greet, line.link)
-        except Trouble as error:
+            greeting: Greeting = await line.run(opening.greet, line.request)
+        except Trouble:
+            pass  # the line knows it, and the tick tells it
+        else:
             if line is self.line:
-                self.lose(error)
+                self.products = greeting.products
+                self._stand(replace(self.standing, name=greeting.name, role=greeting.role))
+        finally:
+            self._is_polling = False
+        self.tick()
+
+    def tick(self) -> None:
+        """Show how the connection is."""
+        if self.line is None:
             return
-        if line is self.line:
-            self.products = greeting.products
-            self._stand(Standing(greeting.name, line.link.address, greeting.role))
-
-    def lose(self, error: BaseException) -> None:
-        """Note that the server does not answer, once."""
-        if not self.standing.lost_at and self.standing.is_connected:
-            since = self.zone.second(opening.now())
-            self._stand(replace(self.standing, lost_at=since, reason=formats.clean(str(error))))
-
-    def find_again(self) -> None:
-        """Note that the server answers."""
-        self._stand(replace(self.standing, lost_at="", reason=""))
+        health = self.line.health
+        waiting_s = int(health.waiting_s) if health.waiting_s >= WAITING_SHOWN_S else 0
+        lost_at = "" if health.lost_at is None else self.zone.second(health.lost_at)
+        reason = formats.clean(health.reason)
+        self._stand(replace(self.standing, waiting_s=waiting_s, lost_at=lost_at, reason=reason))
 
     def _stand(self, standing: Standing) -> None:
-        if standing == self.standing:
+        before, self.standing = self.standing, standing
+        if standing == before:
             return
-        self.standing = standing
         for screen in self.screen_stack:
-            if isinstance(screen, ConsoleScreen) and screen.is_mounted:
+            if isinstance(screen, ConsoleScreen) and screen.is_there:
                 screen.show_standing(standing)
                 screen.refresh_bindings()
+                if before.lost_at and not standing.lost_at:
+                    screen.come_back()
 
     def action_help(self) -> None:
         """Show or hide what every key does here."""

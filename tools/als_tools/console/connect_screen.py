@@ -18,7 +18,7 @@ from als_tools.console.dialogs import Answer, Question
 from als_tools.console.screen import ConsoleScreen, Trouble
 from als_tools.console.table import Table
 
-HEADINGS = ("Name", "Address", "Version", "Key fingerprint")
+HEADINGS = ("Name", "Address", "Key fingerprint", "Version")
 
 
 class ConnectScreen(ConsoleScreen):
@@ -71,7 +71,7 @@ class ConnectScreen(ConsoleScreen):
         table.clear()
         self._places = [(server, address_text(*place)) for server in found for place in server.addresses]
         for server, place in self._places:
-            words = (server.name, place, server.version, keyfile.fingerprint(server.key))
+            words = (server.name, place, keyfile.fingerprint(server.key), server.version)
             table.add_lines([[Text(formats.clean(word)) for word in words]])
         if found and not self.query_one(Input).value:
             table.focus()

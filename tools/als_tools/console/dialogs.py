@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, DirectoryTree, Label, SelectionList, Static
 from textual.widgets.selection_list import Selection
@@ -23,6 +24,7 @@ class Answer(NamedTuple):
     reason: str | None = None
 
 
+QUESTION_LINES = 12  # border, title and buttons around a question's text
 CANCEL = Answer("cancel", "Cancel")
 
 
@@ -31,6 +33,11 @@ class Question(Dialog):
 
     The first answer that does nothing has the focus, so that enter in haste changes nothing.
     """
+
+    BINDINGS = [  # noqa: RUF012 - textual's own type
+        Binding("down,pagedown", "scroll(1)", "Read on", show=False),
+        Binding("up,pageup", "scroll(-1)", "Read back", show=False),
+    ]
 
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
         super().__init__()
@@ -59,6 +66,17 @@ class Question(Dialog):
         """Put the focus where it does no harm."""
         self.query_one("#answer-cancel").focus()
 
+    def on_resize(self) -> None:
+        """Leave room for the buttons, however low the terminal is: a text that is too long for it scrolls."""
+        reasons = len(self.query(".reason"))
+        text = self.query_one(".dialog-text")
+        text.styles.max_height = max(2, self.size.height - QUESTION_LINES - 2 * reasons)
+
+    def action_scroll(self, pages: int) -> None:
+        """Move the text, where it does not fit."""
+        text = self.query_one(".dialog-text")
+        text.scroll_relative(y=pages * max(1, text.size.height - 1), animate=False)
+
     @on(Button.Pressed)
     def answer(self, event: Button.Pressed) -> None:
         """Give the answer."""
@@ -76,7 +94,7 @@ class ChooseColumns(Dialog):
 
     def compose(self) -> ComposeResult:
         """Lay out the list of columns."""
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog columns-dialog"):
             yield Label("Choose columns", classes="dialog-title")
             yield SelectionList[str](
                 *(Selection(column.heading, column.key, column.key in self._shown) for column in self._listing.columns)
@@ -119,7 +137,7 @@ class ChooseFile(Dialog):
         """Lay out the tree of folders."""
         with Vertical(classes="dialog tall"):
             yield Label("Choose a file with serials", classes="dialog-title")
-            yield DirectoryTree(self._folder)
+            yield DirectoryTree(self._folder.absolute())
             with Horizontal(classes="buttons"):
                 yield Button("Folder above", id="up")
                 yield Button("Cancel", id="cancel")

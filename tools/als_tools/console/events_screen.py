@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from textual import on
 from textual.app import ComposeResult
-from textual.widgets import Input
+from textual.binding import Binding
+from textual.widgets import Input, Static
 
 from als_tools import columns
 from als_tools.columns import Row
 from als_tools.console.dialogs import ChooseColumns
+from als_tools.console.folded import Folded
 from als_tools.console.history import newest_first
 from als_tools.console.listing_panel import ListingPanel, View
 from als_tools.console.screen import ConsoleScreen
@@ -27,8 +30,8 @@ class EventsScreen(ConsoleScreen):
 
     heading = "Events"
     BINDINGS = [  # noqa: RUF012 - textual's own type
-        ("slash", "filter", "Filter"),
-        ("c", "columns", "Choose Columns"),
+        Binding("slash", "filter", "Filter", show=False),
+        ("c", "columns", "Columns"),
         ("f5", "refresh", "Refresh"),
         ("escape", "back", "Back"),
     ]
@@ -36,15 +39,31 @@ class EventsScreen(ConsoleScreen):
     def body(self) -> ComposeResult:
         """Lay out the log."""
         yield ListingPanel(self.console_app.zone, View("The log", LISTING, open_events))
+        yield Static(id="details", markup=False)
 
     def on_mount(self) -> None:
         """Read the newest."""
         self.query_one(ListingPanel).table.focus()
         self.action_refresh()
 
+    @on(ListingPanel.Loaded)
+    def on_data_table_row_highlighted(self) -> None:
+        """Show all of the event under the cursor, however much of it the columns have."""
+        row = self.query_one(ListingPanel).table.chosen
+        self.query_one("#details", Static).update(Folded("" if row is None else self._details(row)))
+
+    def _details(self, row: Row) -> str:
+        zone = self.console_app.zone
+        said = ((column.heading, column.text(row, zone)) for column in LISTING.columns)
+        return "   ".join(f"{heading}: {text}" for heading, text in said if text)
+
     def action_refresh(self) -> None:
         """Read the log anew."""
         self.query_one(ListingPanel).show(self.line)
+
+    def come_back(self) -> None:
+        """Read again a log that could not be read."""
+        self.query_one(ListingPanel).mend()
 
     def action_filter(self) -> None:
         """Type a text that narrows the list."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input, Static
 
@@ -16,10 +17,11 @@ from als_tools.columns import Row
 from als_tools.console import removal
 from als_tools.console.add_license_screen import AddLicenseScreen
 from als_tools.console.dialogs import ChooseColumns
+from als_tools.console.folded import Folded
 from als_tools.console.listing_panel import ListingPanel, View
 from als_tools.console.permission import why_not
 from als_tools.console.screen import ConsoleScreen, Trouble
-from als_tools.console.task import Task
+from als_tools.console.task import Reasons, Task
 
 AVAILABLE, USED = "available", "used"
 TITLES = {AVAILABLE: "Available Licenses", USED: "Used Licenses"}
@@ -38,11 +40,11 @@ class LicensesScreen(ConsoleScreen):
 
     heading = "Manage Available Licenses"
     BINDINGS = [  # noqa: RUF012 - textual's own type
-        ("a", "add", "Add License"),
+        ("a", "add", "Add"),
         ("r,delete", "remove", "Remove"),
-        ("v", "view", "Other view"),
-        ("slash", "filter", "Filter"),
-        ("c", "columns", "Choose Columns"),
+        ("v", "view", "View"),
+        Binding("slash", "filter", "Filter", show=False),  # the field itself tells it
+        ("c", "columns", "Columns"),
         ("f5", "refresh", "Refresh"),
         ("escape", "back", "Back"),
     ]
@@ -63,8 +65,9 @@ class LicensesScreen(ConsoleScreen):
                 yield Static("View", classes="group")
                 yield Task("available", TITLES[AVAILABLE])
                 yield Task("used", TITLES[USED])
-                yield Task("columns", "Choose Columns…")
-                yield Task("refresh", "Refresh")
+                yield Task("columns", "Choose Columns")
+                yield Task("refresh", "Refresh", classes="spare")
+            yield Reasons()
             with Vertical():
                 yield Static(id="view-title")
                 yield ListingPanel(self.console_app.zone, self._views[AVAILABLE])
@@ -79,6 +82,7 @@ class LicensesScreen(ConsoleScreen):
         """Adding is the operator's, removing the operator's or the administrator's."""
         self._task_of("add").allow(why_not("import", role))
         self._task_of("remove").allow(why_not(removal.least_operation(self._at == USED), role))
+        self.query_one(Reasons).tell(self.query(Task))
 
     def _task_of(self, name: str) -> Task:
         task = self.query_one(f"#task-{name}").parent
@@ -120,7 +124,8 @@ class LicensesScreen(ConsoleScreen):
 
     def _describe(self) -> None:
         row = self.query_one(ListingPanel).table.chosen
-        self.query_one("#details", Static).update("" if row is None else removal.details(row, self._at == USED))
+        words = "" if row is None else removal.details(row, self._at == USED)
+        self.query_one("#details", Static).update(Folded(words))
 
     def action_view(self) -> None:
         """Show the other view."""
@@ -129,6 +134,10 @@ class LicensesScreen(ConsoleScreen):
     def action_refresh(self) -> None:
         """Read the list anew."""
         self.query_one(ListingPanel).show(self.line)
+
+    def come_back(self) -> None:
+        """Read again a list that could not be read."""
+        self.query_one(ListingPanel).mend()
 
     def action_filter(self) -> None:
         """Type a text that narrows the list."""
@@ -191,7 +200,7 @@ class LicensesScreen(ConsoleScreen):
     async def _serial_of(self, lease: Row) -> Row | None:
         """Find the serial that a lease is on, with its seats."""
         try:
-            return await self.line.run(removal.find_serial, self.line.link.ask, lease)
+            return await self.line.run(removal.find_serial, self.line.request, lease)
         except Trouble as error:
             self.complain(error)
             return None

@@ -6,7 +6,7 @@ Whether a key may be believed is decided in als_agents/servers.py; here nothing 
 from pathlib import Path
 from typing import NamedTuple
 
-from als import clock, folders, keyfile
+from als import folders, keyfile
 from als.protocol import Role
 from als_agents import discovery
 from als_agents.client import Client
@@ -18,6 +18,7 @@ from als_tools import connection
 from als_tools.arguments import read_key
 from als_tools.connection import Link
 from als_tools.options import Access
+from als_tools.rows import Ask
 
 LOCAL = "127.0.0.1"
 LOCAL_WAIT_S = 0.5  # this computer answers within a millisecond
@@ -41,26 +42,21 @@ def open_link(argument: str | None, access: Access) -> tuple[Link, Greeting]:
     client = Client(server.host, server.port, server.key, keys)
     link = Link(server, argument or address_text(server.host, server.port), client, keys, finder, access.timeout)
     try:
-        return link, greet(link)
+        return link, greet(link.ask)
     except BaseException:
         client.close()
         raise
 
 
-def greet(link: Link) -> Greeting:
+def greet(ask: Ask) -> Greeting:
     """Ask who is there and what we may do. Raises ClientError, Failure."""
-    reply = link.ask("hello")
+    reply = ask("hello")
     products = tuple((str(product["code"]), str(product["name"])) for product in reply["products"])
     try:
         role = Role.from_text(reply["your_role"])
     except KeyError:
         role = ROLE_UNKNOWN  # a newer server's word for what we do not know: nothing is promised
     return Greeting(str(reply["name"]), role, products)
-
-
-def now() -> int:
-    """Give this computer's time, for since when a server has been silent."""
-    return clock.wall_s()
 
 
 def search(access: Access) -> list[FoundServer]:

@@ -45,6 +45,11 @@ class ConsoleScreen(Screen[None]):
         return self.app
 
     @property
+    def is_there(self) -> bool:
+        """Whether its widgets are there: not before it is laid out, and not while it is taken down."""
+        return self.is_mounted and bool(self.query(StatusBar))
+
+    @property
     def line(self) -> Line:
         """The connection; these screens are there only while there is one."""
         line = self.console_app.line
@@ -67,6 +72,9 @@ class ConsoleScreen(Screen[None]):
 
     def allow(self, role: Role) -> None:
         """Disable, with the reason, what a role may not do."""
+
+    def come_back(self) -> None:
+        """Read again what could not be read while nobody answered."""
 
     def complain(self, error: BaseException) -> None:
         """Tell a person what went wrong."""

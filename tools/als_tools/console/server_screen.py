@@ -4,6 +4,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Static
 
@@ -13,7 +14,7 @@ from als_tools.console.events_screen import EventsScreen
 from als_tools.console.licenses_screen import LicensesScreen
 from als_tools.console.permission import how_to_get, why_not
 from als_tools.console.screen import ConsoleScreen, Trouble
-from als_tools.console.task import Task
+from als_tools.console.task import Reasons, Task
 from als_tools.console.usage_screen import UsageScreen
 from als_tools.formats import Zone
 from als_tools.snapshot import Snapshot
@@ -51,11 +52,13 @@ class ServerScreen(ConsoleScreen):
 
     heading = "License Server"
     BINDINGS = [  # noqa: RUF012 - textual's own type
-        ("m", "licenses", "Manage Available Licenses"),
+        ("m", "licenses", "Licenses"),
         ("e", "events", "Events"),
         ("u", "usage", "Usage"),
         ("f5", "refresh", "Refresh"),
         ("escape", "disconnect", "Disconnect"),
+        Binding("down,pagedown", "scroll(1)", "Further down", show=False),
+        Binding("up,pageup", "scroll(-1)", "Further up", show=False),
     ]
 
     def body(self) -> ComposeResult:
@@ -69,6 +72,7 @@ class ServerScreen(ConsoleScreen):
                 yield Static("Server", classes="group")
                 yield Task("refresh", "Refresh")
                 yield Task("disconnect", "Disconnect")
+            yield Reasons()
             with VerticalScroll(id="overview", can_focus=False):
                 yield Static(" reading …", id="status")
 
@@ -84,6 +88,7 @@ class ServerScreen(ConsoleScreen):
             task = self.query_one(f"#task-{name}").parent
             assert isinstance(task, Task), "the button is in its task"
             task.allow(why_not(operation, role))
+        self.query_one(Reasons).tell(self.query(Task))
 
     @on(Button.Pressed)
     async def _press(self, event: Button.Pressed) -> None:
@@ -101,18 +106,26 @@ class ServerScreen(ConsoleScreen):
             return
         try:
             reply = await self.line.ask("status")
-        except Trouble as error:
-            self.console_app.lose(error)
+        except Trouble:
+            self.console_app.tick()  # it tells why
             return
-        self.console_app.find_again()
         zone = self.console_app.zone
         shown.update(at_a_glance(snapshot.take(reply, link.address, link.server.fingerprint), zone))
+
+    def come_back(self) -> None:
+        """Show how the server is by now."""
+        self.action_refresh()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Show the keys of what the role does not allow, but as disabled."""
         if action in ("licenses", "events", "usage") and why_not(action, self.role) is not None:
             return None
         return True
+
+    def action_scroll(self, pages: int) -> None:
+        """Show more of how the server is, where it does not fit."""
+        overview = self.query_one("#overview")
+        overview.scroll_relative(y=pages * max(1, overview.size.height - 2), animate=False)
 
     def action_licenses(self) -> None:
         """Go to the licenses."""

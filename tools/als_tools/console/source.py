@@ -4,16 +4,22 @@ In the server's order a page is what the server sends next. A sort has to see ev
 temporary files, not in memory (als_tools/sorting.py). All of it runs in the line's thread.
 """
 
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import msgpack
+
 from als_tools import rows
 from als_tools.columns import Listing, Row
 from als_tools.formats import Zone
 from als_tools.rows import Ask
+
+PAGE_ROWS = 200  # some screens full; a page of the wire is five of them
 
 Open = Callable[[Ask], Iterable[Row]]
 """Begins to read a listing, in its own order."""
@@ -38,23 +44,54 @@ class StoppedError(Exception):
 
 
 class Source:
-    """One way through a listing, from its first row. `text` keeps rows that have it in any column."""
+    """One way through a listing, from its first row. `text` keeps rows that have it in any column.
 
-    def __init__(self, open_rows: Open, listing: Listing, order: Order, text: str, zone: Zone) -> None:
-        self.listing, self.order = listing, order
+    Pages that were read are kept in a temporary file, so that one can go back without holding all of them; it goes
+    with the source.
+    """
+
+    def __init__(
+        self, open_rows: Open, listing: Listing, order: Order, text: str, zone: Zone, page_rows: int = PAGE_ROWS
+    ) -> None:
+        self.listing, self.order, self.page_rows = listing, order, page_rows
         self.is_at_end = False
-        self.seen = 0
+        self.seen = self.read = 0
         self._open, self._text, self._zone = open_rows, text.casefold(), zone
         self._stopped = threading.Event()
         self._rows: Iterator[Row] | None = None
+        self._file = tempfile.TemporaryFile(prefix="als-rows-")  # noqa: SIM115 - closed with the source
+        weakref.finalize(self, self._file.close)
+        self._offsets = [0]
 
-    def page(self, ask: Ask, count: int) -> list[Row]:
-        """Give the next `count` rows. Raises what `ask` raises, StoppedError after `stop`."""
+    def pages(self, ask: Ask, first: int, last: int) -> list[list[Row]]:
+        """Give the pages from number `first` up to `last`, fewer where the rows end before.
+
+        Raises what `ask` raises, StoppedError after `stop`.
+        """
+        found = []
+        for number in range(first, last):
+            if number == len(self._offsets) - 1 and not self.is_at_end:
+                self._read_page(ask)
+            if number < len(self._offsets) - 1:
+                found.append(self._kept(number))
+        return found
+
+    def _read_page(self, ask: Ask) -> None:
         if self._rows is None:
             self._rows = self._begin(ask)
-        found = list(islice(self._rows, count))
-        self.is_at_end = len(found) < count
-        return found
+        found = list(islice(self._rows, self.page_rows))
+        self.is_at_end = len(found) < self.page_rows
+        if found:
+            self.read += len(found)
+            self._file.seek(self._offsets[-1])
+            self._file.write(msgpack.packb([dict(row) for row in found]))
+            self._offsets.append(self._file.tell())
+
+    def _kept(self, number: int) -> list[Row]:
+        self._file.seek(self._offsets[number])
+        raw = self._file.read(self._offsets[number + 1] - self._offsets[number])
+        rows: list[Row] = msgpack.unpackb(raw, strict_map_key=False)
+        return rows
 
     def stop(self) -> None:
         """End the work under way soon, whatever it is."""

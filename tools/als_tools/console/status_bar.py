@@ -11,13 +11,17 @@ from als_tools import formats
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the connection stands. `lost_at` is since when nobody answers, as people read it; "" while somebody does."""
+    """How the connection stands. `lost_at` is since when nobody answers, as people read it; "" while somebody does.
+
+    `waiting_s` is for how long an answer has been waited for, 0 while that is not worth a word.
+    """
 
     name: str = ""
     address: str = ""
     role: Role = Role.AGENT
     lost_at: str = ""
     reason: str = ""
+    waiting_s: int = 0
 
     @property
     def is_connected(self) -> bool:
@@ -32,6 +36,8 @@ def standing_line(standing: Standing) -> Text:
     line = Text(f" {formats.clean(standing.name)}  {standing.address}   you are {standing.role.text}   ", no_wrap=True)
     if standing.lost_at:
         return line.append(f"!! NO ANSWER since {standing.lost_at}: {standing.reason}", "bold")
+    if standing.waiting_s:
+        return line.append(f"!  waiting for an answer for {standing.waiting_s} s", "bold")
     return line.append("ok connected")
 
 
@@ -42,3 +48,4 @@ class StatusBar(Static):
         """Show how the connection stands."""
         self.update(standing_line(standing))
         self.set_class(bool(standing.lost_at), "lost")
+        self.set_class(bool(standing.waiting_s), "waiting")

@@ -61,10 +61,14 @@ class UsageScreen(ConsoleScreen):
         product, days = self.query_one("#product", Select).value, self.query_one("#days", Select).value
         self._read(str(product), int(str(days)))
 
+    def come_back(self) -> None:
+        """Read the history that could not be read."""
+        self.action_refresh()
+
     @work(exclusive=True, group="usage")
     async def _read(self, product: str, days: int) -> None:
         try:
-            now, hours = await self.line.run(read_usage, self.line.link.ask, product, days)
+            now, hours = await self.line.run(read_usage, self.line.request, product, days)
         except Trouble as error:
             self.complain(error)
             return

@@ -50,7 +50,8 @@ class Ending:
 class Block:
     """A stretch of the leases: `before` rows were passed over, `next` is the cursor of what follows (None: the end).
 
-    `after` and `state` and `text` are the wish that it answers.
+    `after` and `state` and `text` are the wish that it answers. Without rows, `passed` leases were looked through for
+    them; `is_complete` says whether those were all.
     """
 
     rows: tuple[Row, ...] = ()
@@ -59,6 +60,8 @@ class Block:
     next: str | None = None
     state: str | None = None
     text: str = ""
+    passed: int = 0
+    is_complete: bool = True
 
     @property
     def asked(self) -> tuple[str | None, str | None, str]:

@@ -17,6 +17,7 @@ from als_tools.top.facts import Facts, Loss, Wish
 from als_tools.top.fetch import Fetcher
 
 STOP_WAIT_S = 0.5  # a look under way at a silent server takes longer; the person who quits does not wait for it
+SEARCH_S_MAX = 0.5  # a search that one look did not end goes on soon, however seldom the rest is looked at
 RETRY_S_MAX = 2.0  # a server that is back is seen within this, however seldom it is looked at
 
 
@@ -72,15 +73,21 @@ class Feed:
 
     def _wait(self) -> bool:
         """Wait for the next look: the interval, or a wish; say whether to go on."""
-        pause_s = self._wish.interval_s if self._facts.loss is None else min(self._wish.interval_s, RETRY_S_MAX)
         with contextlib.suppress(queue.Empty):
-            wish = self._wishes.get(timeout=pause_s)
+            wish = self._wishes.get(timeout=min(self._wish.interval_s, self._pause_s_max()))
             while True:
                 if wish is None:
                     return False
                 self._wish = wish
                 wish = self._wishes.get_nowait()
         return True
+
+    def _pause_s_max(self) -> float:
+        """Say how long a pause may be while something is awaited."""
+        if self._facts.loss is not None:
+            return RETRY_S_MAX
+        leases = self._facts.leases
+        return SEARCH_S_MAX if leases is not None and not leases.is_complete else float("inf")
 
     def _look(self) -> Facts:
         """Look once. Whatever the server or the network does wrong is a fact as well."""

@@ -9,20 +9,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from als import protocol
-from als_tools import formats, snapshot
+from als_tools import snapshot
 from als_tools.columns import Row
 from als_tools.formats import DAY_S, HOUR_S
 from als_tools.rows import Ask
 from als_tools.snapshot import Pool, Snapshot
-from als_tools.top.facts import Block, Ending, Facts, Rate, Refused, Wish
+from als_tools.top.facts import Ending, Facts, Rate, Refused, Wish
+from als_tools.top.search import Search
 from als_tools.top.tail import Tail
 
 ENDING_S = 30 * DAY_S
 ENDING_MAX = 1_000  # the soonest; a longer list is als licenses --sort expires_at
-LEASE_PAGES_MAX = 10  # a filtered look at the leases goes through 10,000 at most
 RATES_MAX = 240  # as many as the widest screens have columns for
 POOLS_ASKED_MAX = 20  # of pools with refusals; a person could not read more
-UNSEARCHED = frozenset({"serial", "pool"})  # 160 symbols match anything; the pool is the row itself
 SERIAL_PAGES_MAX = 5  # a look at the serials: 5,000
 LOOKS_PER_PASS = 30  # all serials are looked through again after so many looks
 
@@ -35,7 +34,7 @@ class Fetcher:
         self._address, self._fingerprint = address, fingerprint
         self._rates: deque[Rate | None] = deque(maxlen=RATES_MAX)
         self._events, self._denials = Tail(), Tail("denied")
-        self._walk = EndingWalk()
+        self._walk, self._search = EndingWalk(), Search()
 
     def fetch(self, wish: Wish) -> Facts:
         """Look. Raises what `ask` raises."""
@@ -46,7 +45,7 @@ class Fetcher:
             denials=self._denials.read(self._ask, status.now),
             refused=tuple(self._refused(status)),
             ending=self._walk.go_on(self._ask, status),
-            leases=None if wish.leases is None else read_block(self._ask, wish.leases),
+            leases=None if wish.leases is None else self._search.look(self._ask, wish.leases),
         )
         self._rates.append(Rate(status.requests_per_s, status.renewals_per_s))
         return replace(facts, rates=tuple(self._rates))
@@ -112,29 +111,3 @@ def _is_ending(row: Row, now: int) -> bool:
     if row["expires_at"] is None or row["state"] == "removing":
         return False
     return bool(row["used"]) if row["state"] == "expired" else row["expires_at"] <= now + ENDING_S
-
-
-def read_block(ask: Ask, wish: Block) -> Block:
-    """Read the leases that `wish` names: a page, or as many rows with its text as a few pages have."""
-    rows: list[Row] = []
-    after, text = wish.after, wish.text.casefold()
-    for _ in range(LEASE_PAGES_MAX):
-        reply = ask("leases", after=after, state=wish.state, limit=protocol.ROWS_PER_PAGE_MAX)
-        rows += [row for row in reply["rows"] if matches(row, text)]
-        after = reply["next"]
-        if after is None or rows:
-            break
-    return replace(wish, rows=tuple(rows), next=after)
-
-
-def matches(row: Row, text: str) -> bool:
-    """Say whether any value of a row has `text`, in lower case, in it."""
-    if not text:
-        return True
-    return any(text in _searchable(value) for key, value in row.items() if key not in UNSEARCHED)
-
-
-def _searchable(value: object) -> str:
-    if isinstance(value, bytes):
-        return formats.binary(value)
-    return str(value).casefold() if value is not None else ""

@@ -16,16 +16,18 @@ from als_tools.columns import Row
 from als_tools.top import overview
 from als_tools.top.bars import legend
 from als_tools.top.facts import Block, Facts
-from als_tools.top.fetch import matches
 from als_tools.top.grid import grid, in_order
 from als_tools.top.listings import LISTS, List
 from als_tools.top.paper import BAD, FAINT, INVERSE, PLAIN, STRONG, Paper
 from als_tools.top.problems import Problem, problems
+from als_tools.top.search import matches
 from als_tools.top.state import KEYS, OVERVIEW, PROBLEMS, VIEWS, Extent, ListState, State
 from als_tools.views import Level
 
 TITLE = INVERSE + STRONG
+PROBLEMS_TITLE = "What is wrong, and what to do"
 HEADLINES_MIN = 2
+HELP_LINES = sum(bool(key.shown) for key in KEYS) + 6  # with title, heading, what is wrong, legend and keys
 HEADLINE_SHARE = 5  # a fifth of the overview's lines may be about what is wrong
 
 
@@ -45,11 +47,11 @@ def draw(facts: Facts, state: State, paper: Paper, here: int) -> Picture:
         head += headline(found, facts, paper, _headlines(state, paper))
     room = paper.part(height=max(0, paper.height - len(head) - 2))
     if state.is_help:
-        body, extent = _help(room), Extent()
+        body, extent = _scrolled("Keys", _help(room), state, room)
     elif state.view == OVERVIEW:
         body, extent = overview.overview(facts, room), Extent()
     elif state.view == PROBLEMS:
-        body, extent = _problem_lines(found, facts, room), Extent()
+        body, extent = _scrolled(PROBLEMS_TITLE, _problem_lines(found, facts, room), state, room)
     else:
         body, extent = _list(facts, state, room)
     lines = [*head, *room.filled(body), paper.line(*legend(paper)), _key_bar(state, paper)]
@@ -77,6 +79,8 @@ def _title(facts: Facts, state: State, paper: Paper) -> Text:
 
 
 def _headlines(state: State, paper: Paper) -> int:
+    if state.is_help and paper.height < HELP_LINES:
+        return 1
     return max(HEADLINES_MIN, paper.height // HEADLINE_SHARE) if state.view == OVERVIEW else HEADLINES_MIN
 
 
@@ -87,6 +91,10 @@ def headline(found: Sequence[Problem], facts: Facts, paper: Paper, lines_max: in
         used, total = sum(pool.used for pool in pools), sum(pool.total for pool in pools)
         words = f"Nothing is wrong: {formats.count(used)} of {formats.count(total)} seats used, clock right"
         return [_marked(Level.GOOD, words, paper)]
+    if lines_max == 1 and len(found) > 1:
+        tail = f" +{len(found) - 1} more: key 2"
+        text = paper.cut(f"{found[0].level.sign} {found[0].text}", paper.width - len(tail))
+        return [paper.line((f"{text}{tail}", found[0].level.style))]
     shown = list(found) if len(found) <= lines_max else list(found[: lines_max - 1])
     lines = [_marked(problem.level, problem.text, paper) for problem in shown]
     rest = found[len(shown) :]
@@ -103,11 +111,20 @@ def _marked(level: Level, words: str, paper: Paper) -> Text:
 
 def _problem_lines(found: Sequence[Problem], facts: Facts, paper: Paper) -> list[Text]:
     """Say all that is wrong, and what to do about it."""
-    lines = [paper.rule("What is wrong, and what to do about it")]
+    lines: list[Text] = []
     for problem in found:
         lines += _folded(problem.text, 3, problem.level.style, paper, problem.level.sign)
         lines += _folded(problem.advice, 3, PLAIN, paper)
-    return lines if found else [*lines, *headline(found, facts, paper, 1)]
+    return lines or headline(found, facts, paper, 1)
+
+
+def _scrolled(title: str, lines: Sequence[Text], state: State, paper: Paper) -> tuple[list[Text], Extent]:
+    """Show as many of the lines as there is room for, from where the person has scrolled to."""
+    extent = Extent(len(lines), max(1, paper.height - 1))
+    top = min(state.scroll, extent.top_max)
+    last = min(extent.rows, top + extent.page)
+    note = f"{top + 1}-{last} of {extent.rows} lines" if extent.top_max else ""
+    return [paper.rule(title, note), *lines[top:last]], extent
 
 
 def _folded(text: str, margin: int, style: Style, paper: Paper, sign: str = "") -> list[Text]:
@@ -118,9 +135,7 @@ def _folded(text: str, margin: int, style: Style, paper: Paper, sign: str = "") 
 
 def _help(paper: Paper) -> list[Text]:
     """Write the help from the table of keys."""
-    lines = [paper.rule("Keys")]
-    lines += [paper.line((f"  {key.shown:<12}", STRONG), (key.help, PLAIN)) for key in KEYS if key.shown]
-    return lines
+    return [paper.line((f"  {key.shown:<12}", STRONG), (key.help, PLAIN)) for key in KEYS if key.shown]
 
 
 def listed(found: List, shown: ListState, facts: Facts) -> list[Row]:
@@ -155,6 +170,8 @@ def _nothing(found: List, shown: ListState, state: State, block: Block | None) -
     wish = state.wish.leases
     if wish is not None and (block is None or block.asked != wish.asked):
         return "Paused: p goes on, and reads this." if state.is_paused else "Reading."
+    if block is not None and not block.is_complete:
+        return f"Not among the first {formats.count(block.passed)}; looking on."
     return "Nothing matches; esc shows all." if shown.choice or shown.text else found.empty
 
 

@@ -64,6 +64,8 @@ def _clock(status: Snapshot) -> Iterator[Problem]:
 def _cluster(status: Snapshot) -> Iterator[Problem]:
     if status.cluster is not None and status.cluster.leader is None:
         yield Problem(Level.BAD, "CLUSTER HAS NO LEADER: nothing can be granted", "Look at its etcd members.")
+    for trouble in status.cluster.troubles if status.cluster is not None else ():
+        yield Problem(Level.BAD, f"cluster: {formats.clean(trouble)}", "als status shows its servers and members.")
 
 
 def _pool(pool: Pool, facts: Facts, zone: Zone) -> Iterator[Problem]:
@@ -80,7 +82,7 @@ def _endings(status: Snapshot, zone: Zone) -> Iterator[Problem]:
     ending = [(pool.next_expiry, pool) for pool in status.pools if pool.expiring_30d and pool.next_expiry is not None]
     for time, pool in sorted(ending, key=lambda pair: pair[0]):
         first, seats = formats.days_until(time, status.now), formats.counted(pool.expiring_30d, "seat")
-        text = f"{pool.product}: {seats} end within 30 d, first {first} ({zone.day(time)})"
+        text = f"{pool.product}: {seats} end <30 d, first {first} ({zone.at(time):%m-%d})"
         yield Problem(Level.SOON, text, advice)
 
 

@@ -37,7 +37,7 @@ def _first_lists() -> Mapping[str, ListState]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that keys change."""
+    """Everything that keys change. `scroll` is the first line shown of what is no list: the problems, the help."""
 
     view: str = OVERVIEW
     lists: Mapping[str, ListState] = field(default_factory=_first_lists)
@@ -46,6 +46,7 @@ class State:
     is_help: bool = False
     is_typing: bool = False
     is_over: bool = False
+    scroll: int = 0
 
     @property
     def list(self) -> ListState | None:
@@ -107,11 +108,19 @@ def _on_list(change: Callable[[ListState, Extent], ListState]) -> Change:
 
 
 def _to_view(state: State, key: str, extent: Extent) -> State:
-    return replace(state, view=VIEWS[int(key) - 1])
+    return replace(state, view=VIEWS[int(key) - 1], is_help=False, scroll=0)
 
 
 def _by_view(step: int) -> Change:
-    return lambda state, key, extent: replace(state, view=VIEWS[(VIEWS.index(state.view) + step) % len(VIEWS)])
+    def change(state: State, key: str, extent: Extent) -> State:
+        following = VIEWS[(VIEWS.index(state.view) + step) % len(VIEWS)]
+        return replace(state, view=following, is_help=False, scroll=0)
+
+    return change
+
+
+def _help(state: State, key: str, extent: Extent) -> State:
+    return replace(state, is_help=not state.is_help, scroll=0)
 
 
 def _next_sort(shown: ListState, extent: Extent) -> ListState:
@@ -132,7 +141,7 @@ def _next_choice(shown: ListState, extent: Extent) -> ListState:
 def _without_filters(state: State, key: str, extent: Extent) -> State:
     """Close the help, or else show all of the list again."""
     if state.is_help:
-        return replace(state, is_help=False)
+        return replace(state, is_help=False, scroll=0)
     return _on_list(lambda shown, _: replace(shown, choice=0, text="", top=0, blocks=ListState().blocks))(
         state, key, extent
     )
@@ -149,7 +158,18 @@ def _move(rows: Callable[[Extent], int]) -> Change:
             return replace(shown, top=0, blocks=shown.blocks[:-1])
         return replace(shown, top=min(max(0, shown.top + step), extent.top_max))
 
-    return _on_list(change)
+    return _moving(change, lambda scroll, extent: scroll + rows(extent))
+
+
+def _moving(change: Callable[[ListState, Extent], ListState], scrolled: Callable[[int, Extent], int]) -> Change:
+    """Make a change of the list that is shown, or else of how far the lines are scrolled that are no list."""
+
+    def on_state(state: State, key: str, extent: Extent) -> State:
+        if state.list is None or state.is_help:
+            return replace(state, scroll=min(max(0, scrolled(state.scroll, extent)), extent.top_max))
+        return _on_list(change)(state, key, extent)
+
+    return on_state
 
 
 def _to_top(shown: ListState, extent: Extent) -> ListState:
@@ -181,13 +201,18 @@ KEYS: tuple[Key, ...] = (
     Key(
         ("pagedown", "n"),
         "pgdn, pgup",
-        "move by a page; past the end the server is asked for more",
+        "move by a page, at the end on to what follows",
         _move(lambda extent: extent.page),
     ),
     Key(("pageup", "b"), "", "", _move(lambda extent: -extent.page)),
-    Key(("home", "g"), "home, end", "to the beginning, to the end of what is loaded", _on_list(_to_top)),
-    Key(("end", "G"), "", "", _on_list(_to_end)),
-    Key(("s",), "s", "sort by the next column, after the last in the order of the server", _on_list(_next_sort)),
+    Key(
+        ("home", "g"),
+        "home, end",
+        "to the beginning, to the end of what is here",
+        _moving(_to_top, lambda scroll, extent: 0),
+    ),
+    Key(("end", "G"), "", "", _moving(_to_end, lambda scroll, extent: extent.top_max)),
+    Key(("s",), "s", "sort by the next column, at last as they come", _on_list(_next_sort)),
     Key(("r",), "r", "turn the order round", _on_list(_turn)),
     Key(("f",), "f", "filter: the next choice of this list", _on_list(_next_choice)),
     Key(("/",), "/", "filter: only rows with a text in them", _find),
@@ -200,7 +225,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(("+",), "+, -", "look more often, less often", _by_interval(-1)),
     Key(("-",), "", "", _by_interval(1)),
-    Key(("?", "h"), "?, h", "this help", lambda state, key, extent: replace(state, is_help=not state.is_help)),
+    Key(("?", "h"), "?, h", "this help", _help),
     Key(("q", "Q"), "q, ctrl-c", "quit", lambda state, key, extent: replace(state, is_over=True)),
 )
 CHANGES: Mapping[str, Change] = {name: key.change for key in KEYS for name in key.keys}

@@ -17,6 +17,7 @@ SERVER_BITS = 10
 MICROSECONDS = 1_000_000
 KEPT = 1_000  # nobody reads further back here; als events has it all
 WANTED = 200  # look further back until there are so many
+PROBE_ROWS = 2 * KEPT  # with more than these it is clear that a look went back too far
 PAGES_MAX = 10  # a look at the log: 10,000 events, or 20,000 passed over, some 50 ms of the server's time
 WINDOWS_S = (60, 3_600, 86_400, 30 * 86_400)
 OVERLAP_S = 10  # servers of a cluster commit side by side: a lower number may appear after a higher one
@@ -56,15 +57,22 @@ class Tail:
         return self.newest_first
 
     def _begin(self, ask: Ask, now: int) -> None:
-        """Look back further and further until there is enough, or more than can be read at once."""
-        for window_s in (*WINDOWS_S, now):
-            rows, rest = self._pages(ask, cursor_at(now - window_s))
-            if rest is not None and self._begun:
-                break  # too much lies between: the nearer look will do
+        """Look back further and further until there is enough; where a look finds too much, look back less far."""
+        self._begun = True
+        near_s = 0
+        for far_s in (*WINDOWS_S, now):
+            rows, rest = self._pages(ask, cursor_at(now - far_s), PROBE_ROWS)
+            while rest is not None and far_s - near_s > 1:
+                middle_s = (near_s + far_s) // 2
+                nearer, nearer_rest = self._pages(ask, cursor_at(now - middle_s), PROBE_ROWS)
+                if nearer_rest is None and len(nearer) < WANTED:
+                    near_s = middle_s
+                else:
+                    far_s, rows, rest = middle_s, nearer, nearer_rest
             self._keep(rows, replace=True)
-            self._begun = True
             if len(rows) >= WANTED or rest is not None:
-                break
+                return
+            near_s = far_s
 
     def _follow(self, ask: Ask, now: int) -> None:
         """Read on from just before the newest event; skip ahead where there are more than anybody could read."""
@@ -82,9 +90,10 @@ class Tail:
         self._keep(rows)
         self._place = rest or self._last_cursor
 
-    def _pages(self, ask: Ask, after: str | None) -> tuple[list[Row], str | None]:
-        """Read pages from a cursor on; give the newest rows and the cursor of what was left unread."""
+    def _pages(self, ask: Ask, after: str | None, enough: int | None = None) -> tuple[list[Row], str | None]:
+        """Read pages from a cursor on until there are `enough` rows; give the newest, and the cursor of the rest."""
         rows: list[Row] = []
+        count = 0
         self._last_cursor = after
         for _ in range(PAGES_MAX):
             reply = ask("events", after=after, kind=self._kind, limit=protocol.ROWS_PER_PAGE_MAX)
@@ -93,6 +102,9 @@ class Tail:
             if after is None:
                 return rows, None
             self._last_cursor = after
+            count += len(reply["rows"])
+            if enough is not None and count >= enough:
+                break
         return rows, after
 
     def _keep(self, rows: Sequence[Row], replace: bool = False) -> None:
