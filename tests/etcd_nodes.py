@@ -60,14 +60,26 @@ def free_ports(count: int) -> list[int]:
 
 
 class Node:
-    """One member of a cluster; it keeps its ports and its folder when it is started again."""
+    """One member of a cluster; it keeps its ports and its folder when it is started again.
 
-    def __init__(self, name: str, folder: Path, ports: tuple[int, int], flags: tuple[str, ...]) -> None:
+    `launcher` is a command that starts the one behind it somewhere else, where its address is `host`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        ports: tuple[int, int],
+        flags: tuple[str, ...],
+        host: str = "127.0.0.1",
+        launcher: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self.folder = folder
         self.port, self.peer_port = ports
-        self.endpoint = f"127.0.0.1:{self.port}"
-        self.peer_url = f"http://127.0.0.1:{self.peer_port}"
+        self.endpoint = f"{host}:{self.port}"
+        self.peer_url = f"http://{host}:{self.peer_port}"
+        self._launcher = launcher
         self._flags = flags
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -106,7 +118,7 @@ class Node:
         assert PROGRAM is not None
         self._ready.clear()
         self._process = subprocess.Popen(
-            [PROGRAM, *(f"--{name}={value}" for name, value in options.items()), *self._flags],
+            [*self._launcher, PROGRAM, *(f"--{name}={value}" for name, value in options.items()), *self._flags],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("ETCD_")},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from als.clock import Reading, SystemClock
 from als.server import run as server
-from als.server.settings import Settings
+from als.server.settings import ETCD_PREFIX_DEFAULT, STORE_DEFAULT, Settings
 
 SHIFT_VARIABLE = "CLOCK_SHIFT"
 
@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("--bind", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--discovery-port", type=int, required=True)
+    parser.add_argument("--store", default=STORE_DEFAULT)
+    parser.add_argument("--cluster-secret", type=Path)
+    parser.add_argument("--etcd-prefix", default=ETCD_PREFIX_DEFAULT)
     settings = Settings(**vars(parser.parse_args()))
     server.set_up_log(settings.log_level)
     try:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cluster_site import ENGINES, ClusterSite, site_on
 from contract_client import (
     ADMIN,
     DAY_S,
@@ -23,10 +24,10 @@ from server_process import Product, Site, counted, kinds_of
 ROLES = ["agent", "deployer", "viewer", "operator", "admin"]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server for this module."""
-    with Site(tmp_path_factory.mktemp("site")) as site:
+@pytest.fixture(scope="module", params=ENGINES)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server for this module, and two that share an etcd."""
+    with site_on(request.param, tmp_path_factory.mktemp("site"), request) as site:
         yield site
 
 
@@ -90,7 +91,8 @@ def test_status(site: Site) -> None:
         hello[key] for key in ("server_id", "name", "version")
     ]
     assert server["clock"] == {"state": "ok", "behind_s": 0}
-    assert (server["cluster"], server["outages"], server["replies_dropped"]) == (None, [], 0)
+    assert (server["outages"], server["replies_dropped"]) == ([], 0)
+    assert (server["cluster"] is None) == (not isinstance(site, ClusterSite))
     assert type(server["engine"]) is str
     assert 0 <= site.now_s() - server["started_at"] < 600
     assert set(reply["counts"]) == {"serials", "leases", "computers", "events"}

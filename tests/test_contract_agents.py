@@ -9,6 +9,7 @@ import pytest
 import zmq.auth
 
 import contract_client
+from cluster_site import ENGINES, ClusterSite, site_on
 from contract_client import DAY_S, LEASE, Client, short_id
 from server_process import Site, counted
 
@@ -17,10 +18,10 @@ RENEWED = {"result", "renew_by", "heartbeat_s", "lease"}
 AGENT, SHIELD, CONSOLE = "agent", "shield", "console"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server for this module."""
-    with Site(tmp_path_factory.mktemp("site")) as site:
+@pytest.fixture(scope="module", params=ENGINES)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server for this module, and two that share an etcd."""
+    with site_on(request.param, tmp_path_factory.mktemp("site"), request) as site:
         yield site
 
 
@@ -294,8 +295,8 @@ def test_limits_of_texts(site: Site, agent: Client) -> None:
 
 
 def test_key_files(site: Site) -> None:
-    """The data folder's key files are ZeroMQ certificates that only the owner can read."""
-    for name in ("server", "admin"):
+    """The data folder's key files are ZeroMQ certificates that only the owner can read; a cluster's key is no file."""
+    for name in ("admin",) if isinstance(site, ClusterSite) else ("server", "admin"):
         path = site.server.data_dir / f"{name}.key_secret"
         assert path.stat().st_mode & 0o777 == 0o600
         own = contract_client.read_keys(path)

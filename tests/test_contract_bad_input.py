@@ -7,18 +7,20 @@ from typing import Any
 import msgpack
 import pytest
 
+from cluster_site import ENGINES, ClusterSite, site_on
 from contract_client import Client, as_refused
 from server_process import Site
 
 HELLO = {"v": 1, "op": "hello"}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server for this module, which must still be the same process at its end."""
-    with Site(tmp_path_factory.mktemp("site")) as site:
+@pytest.fixture(scope="module", params=ENGINES)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server for this module, and two over an etcd, which must still be the same processes at its end."""
+    with site_on(request.param, tmp_path_factory.mktemp("site"), request) as site:
         yield site
-        assert site.server.exited() is None, site.server.stderr()
+        for server in site.servers if isinstance(site, ClusterSite) else [site.server]:
+            assert server.exited() is None, server.stderr()
 
 
 @pytest.fixture

@@ -11,14 +11,24 @@ from als.store import schema
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import SCHEMA_VERSION, Store, StoreError, StoreFullError, Table, prefix_stop
+from etcd_stores import open_etcd
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "etcd"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A new store of each engine."""
-    made: Store = MemoryStore() if request.param == "memory" else LmdbStore(tmp_path / "store")
+    made = make_store(request, tmp_path)
     yield made
     made.close()
+
+
+def make_store(request: pytest.FixtureRequest, folder: Path) -> Store:
+    """Make the store that a test is for."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "lmdb":
+        return LmdbStore(folder / "store")
+    return open_etcd(request.getfixturevalue("etcd_endpoint"), request.getfixturevalue("etcd_prefix"))
 
 
 def fill(store: Store, *keys: bytes) -> None:

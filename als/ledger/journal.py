@@ -11,6 +11,7 @@ SERVER_BITS = 10
 _STEP = 1 << SERVER_BITS
 DENIALS_DISTINCT_MAX = 1_000  # an hour and product: what a person could still read; the rest is summed
 REASONS = ("no_free_license", "license_expired", "too_many")  # stored by position: append, never reorder
+LAST_EVENT = "last event"  # in a transaction's memo, for who knows it: in a cluster, the newest event is others' too
 _SUMMED = 255
 _DISTINCT = 254
 
@@ -22,8 +23,11 @@ class Journal:
         self._tx = tx
         self._server = server
         self._tally = Tally.of(tx, server)
-        newest = tx.scan(Table.EVENTS, limit=1, reverse=True)
-        self._last = int.from_bytes(newest[0][0], "big") if newest else 0
+        last: int | None = tx.memo.get(LAST_EVENT)
+        if last is None:
+            newest = tx.scan(Table.EVENTS, limit=1, reverse=True)
+            last = int.from_bytes(newest[0][0], "big") if newest else 0
+        self._last = last
 
     @classmethod
     def of(cls, tx: Transaction, server: int = 0) -> "Journal":
@@ -38,7 +42,7 @@ class Journal:
         number = (event.time * 1_000_000) << SERVER_BITS | self._server
         if number <= self._last:
             number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
-        self._last = number
+        self._last = self._tx.memo[LAST_EVENT] = number
         self._tx.put(Table.EVENTS, event_key(number), event.pack())
         self._tally.store().events += 1
 

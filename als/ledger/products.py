@@ -20,9 +20,14 @@ def known(tx: Transaction) -> Mapping[int, tuple[str, str]]:
 
 
 def meet(tx: Transaction, product: Product) -> None:
-    """Remember a product that serials or leases are about to name."""
-    if known(tx).get(product.number) != (product.code, product.name):
-        tx.put(Table.PRODUCTS, product_key(product.number), pack_value([product.code, product.name]))
+    """Remember a product that serials or leases are about to name; looks at no other product's row."""
+    memo_key = ("met", product.number)
+    if tx.memo.get(memo_key) is product:
+        return
+    tx.memo[memo_key] = product
+    key, named = product_key(product.number), pack_value([product.code, product.name])
+    if tx.get(Table.PRODUCTS, key) != named:
+        tx.put(Table.PRODUCTS, key, named)
         tx.memo.pop("products", None)
 
 

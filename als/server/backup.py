@@ -18,7 +18,7 @@ from als import files, keyfile
 from als.clock import Reading
 from als.guard import ClockGuard
 from als.server.core import store_new_server_id, take_up_clock
-from als.server.datadir import SERVER, DataDir
+from als.server.datadir import SERVER, DataDir, DataDirError
 from als.server.offline import check_apart
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
@@ -36,6 +36,12 @@ class BackupError(Exception):
 
 def make(data: DataDir, target: Path) -> int:
     """Write a backup of a data folder, running or not, to `target`; give its size in bytes. Raises BackupError."""
+    try:
+        data.refuse_cluster(
+            "etcdctl snapshot save keeps them, or als-server migrate --copy and a backup of that folder"
+        )
+    except DataDirError as error:
+        raise BackupError(str(error)) from None
     if not (data.store / "data.mdb").exists():
         raise BackupError(f"there is no server's data in {data.path}; name its folder with --data-dir")
     if target.exists():

@@ -6,7 +6,7 @@ The core reads no clock; a turn's time comes from the clock guard.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from als import protocol, renewal
 from als.clock import Reading
@@ -25,7 +25,7 @@ SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
-_SERVER_ID = b"server_id"
+SERVER_ID = b"server_id"
 
 RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
 BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {"retry_after_s": RETRY_AFTER_S})
@@ -46,6 +46,33 @@ class Letter(NamedTuple):
     arrived_s: float
 
 
+class Turns(Protocol):
+    """What the loop asks of a server without its sockets; Core says what each does."""
+
+    replies_dropped: int
+
+    @property
+    def guard(self) -> ClockGuard:
+        """The time."""
+        ...
+
+    def turn(self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = ...) -> list[bytes]:
+        """Serve what has come."""
+        ...
+
+    def needs_turn(self, reading: Reading) -> bool:
+        """Say whether there is something to do although nothing has come."""
+        ...
+
+    def accept_clock(self) -> None:
+        """Believe the wall clock."""
+        ...
+
+    def stop(self, reading: Reading) -> None:
+        """Write that the server stops."""
+        ...
+
+
 class Core:
     """The turns of one server over its store."""
 
@@ -60,7 +87,7 @@ class Core:
         self._swept_at = self._marked_at = reading.monotonic_s
         self._more_to_sweep = True
         tx = store.begin()
-        self.guard = ClockGuard(_read_mark(tx), reading)
+        self.guard = ClockGuard(read_mark(tx), reading)
         self.started_at = self.guard.now
         ledger.status_of_server = self._status
         self._write_notices(tx)
@@ -132,7 +159,7 @@ class Core:
             except MalformedError as error:
                 replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
                 continue
-            if letter.arrived_s != monotonic_s and _has_run_out(request, monotonic_s - letter.arrived_s):
+            if letter.arrived_s != monotonic_s and has_run_out(request, monotonic_s - letter.arrived_s):
                 replies.append(protocol.encode_refusal(request["id"], now, BUSY))
                 continue
             if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
@@ -144,7 +171,7 @@ class Core:
 
     def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
         """Apply one request by the rules; give its reply."""
-        answer = self.ledger.apply(tx, request, Sender(letter.sender, _peer_of(letter.frame)), now)
+        answer = self.ledger.apply(tx, request, Sender(letter.sender, peer_of(letter.frame)), now)
         if isinstance(answer, Refusal):
             return protocol.encode_refusal(request["id"], now, answer)
         return protocol.encode_reply(request["id"], now, answer)
@@ -160,7 +187,7 @@ class Core:
 
     def _mark(self, tx: Transaction) -> None:
         """Store the highest time, which is also when the server was last alive (R12, R13)."""
-        _write_mark(tx, self.guard.now)
+        write_mark(tx, self.guard.now)
         self._marked_at = self._reading.monotonic_s
 
     def _write_notices(self, tx: Transaction) -> None:
@@ -207,7 +234,7 @@ class Core:
         }
 
 
-def _peer_of(frame: Mapping[str, str]) -> str:
+def peer_of(frame: Mapping[str, str]) -> str:
     """Ask a frame where it came from; "" when nobody knows."""
     try:
         return frame["Peer-Address"]
@@ -215,7 +242,7 @@ def _peer_of(frame: Mapping[str, str]) -> str:
         return ""
 
 
-def _has_run_out(request: protocol.Request, waited_s: float) -> bool:
+def has_run_out(request: protocol.Request, waited_s: float) -> bool:
     """Say whether the sender has given the request up by now."""
     patience_ms = request.get("patience_ms")
     return waited_s * 1000 > (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms)
@@ -248,32 +275,34 @@ def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
 
 def take_up_clock(tx: Transaction, take_up: Callable[[int | None], ClockGuard]) -> ClockGuard:
     """Have `take_up` make a guard from the stored mark, and write what it noticed; for a server that does not run."""
-    guard = take_up(_read_mark(tx))
+    guard = take_up(read_mark(tx))
     write_notices(tx, guard)
-    _write_mark(tx, guard.now)
+    write_mark(tx, guard.now)
     return guard
 
 
-def _read_mark(tx: Transaction) -> int | None:
+def read_mark(tx: Transaction) -> int | None:
+    """Give the highest time that was stored, which is also when a server was last alive."""
     raw = tx.get(Table.META, _CLOCK)
     return int(unpack_value(raw)) if raw is not None else None
 
 
-def _write_mark(tx: Transaction, now: int) -> None:
+def write_mark(tx: Transaction, now: int) -> None:
+    """Store the highest time."""
     tx.put(Table.META, _CLOCK, pack_value(now))
 
 
 def store_new_server_id(tx: Transaction, server_id: str) -> None:
     """Make a copied store another server's."""
-    tx.put(Table.META, _SERVER_ID, pack_value(server_id))
+    tx.put(Table.META, SERVER_ID, pack_value(server_id))
 
 
 def read_server_id(tx: Transaction, new: Callable[[], str]) -> str:
     """Give the store's server_id, made with `new` when the store is new. Raises StoreError for a newer schema."""
     schema.bring_up_to_date(tx)
-    raw = tx.get(Table.META, _SERVER_ID)
+    raw = tx.get(Table.META, SERVER_ID)
     if raw is not None:
         return str(unpack_value(raw))
     server_id = new()
-    tx.put(Table.META, _SERVER_ID, pack_value(server_id))
+    tx.put(Table.META, SERVER_ID, pack_value(server_id))
     return server_id

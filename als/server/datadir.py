@@ -33,6 +33,7 @@ class DataDir:
         self._catalog_read: tuple[object, Catalog] | None = None
         self.settings = path / settings.FILE
         self.accept_clock = path / "accept-clock"
+        self.cluster_instance = path / "cluster-instance"  # whose server number of a cluster was this folder's
         self._lock = filelock.FileLock(path / LOCK, timeout=0)
 
     def make(self) -> None:
@@ -79,6 +80,11 @@ class DataDir:
         file = self.store / "data.mdb"
         if file.exists() and not file.stat().st_size and (self.path / f"{ADMIN}.key_secret").exists():
             raise DataDirError(f"{file} is empty: it was cut off; restore a backup, or remove it to begin anew")
+
+    def refuse_cluster(self, instead: str) -> None:
+        """Raise DataDirError for the folder of a cluster's server, which has no store; `instead` says what to do."""
+        if self.cluster_instance.exists() and not (self.store / "data.mdb").exists():
+            raise DataDirError(f"{self.path} belongs to a server of a cluster, whose licenses are in etcd: {instead}")
 
     def read_catalog(self, with_builtin: bool) -> Catalog:
         """Read the built-in products and `catalog.d`, again only when a file has changed. Raises CatalogError."""

@@ -17,7 +17,7 @@ from als.clock import Clock, Reading
 from als.server import access
 from als.server.answering import Answering
 from als.server.backlog import Backlog
-from als.server.core import Core, Letter, refuse_busy
+from als.server.core import Letter, Turns, refuse_busy
 
 BATCH_MAX = 2_500  # requests in a turn: some 25 ms, and one fsync for all of them
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
@@ -58,7 +58,7 @@ class Sockets:
 class Loop:
     """Runs turns until told to stop. `wake` becomes readable when a signal has come."""
 
-    def __init__(self, core: Core, sockets: Sockets, answering: Answering, clock: Clock, wake: socket.socket) -> None:
+    def __init__(self, core: Turns, sockets: Sockets, answering: Answering, clock: Clock, wake: socket.socket) -> None:
         self._core = core
         self._sockets = sockets
         self._answering = answering

@@ -54,6 +54,61 @@ ConfigOption = Annotated[
         readable=False,
     ),
 ]
+StoreOption = Annotated[
+    str,
+    typer.Option(envvar="ALS_STORE", help='"lmdb", in the data folder, or a cluster\'s etcd://HOST:PORT,HOST:PORT,...'),
+]
+SecretOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster-secret",
+        envvar="ALS_CLUSTER_SECRET",
+        help="File of the secret that the servers of a cluster share.",
+        show_default=False,
+        readable=False,
+    ),
+]
+EtcdCaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--etcd-ca",
+        envvar="ALS_ETCD_CA",
+        help="PEM file of the authority that signed etcd's certificates; with it the way to etcd is encrypted.",
+        show_default=False,
+        readable=False,
+    ),
+]
+EtcdCertOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--etcd-cert",
+        envvar="ALS_ETCD_CERT",
+        help="PEM file of this server's certificate for etcd.",
+        show_default=False,
+        readable=False,
+    ),
+]
+EtcdKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--etcd-key",
+        envvar="ALS_ETCD_KEY",
+        help="PEM file of that certificate's key.",
+        show_default=False,
+        readable=False,
+    ),
+]
+EtcdPrefixOption = Annotated[
+    str, typer.Option("--etcd-prefix", envvar="ALS_ETCD_PREFIX", help="What the keys of this cluster begin with.")
+]
+EtcdCompactOption = Annotated[
+    bool,
+    typer.Option(
+        "--etcd-compact/--no-etcd-compact",
+        envvar="ALS_ETCD_COMPACT",
+        help="Compact etcd's history; off where others use the same etcd and need it.",
+    ),
+]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -102,15 +157,16 @@ def run(
     log_level: Annotated[
         str, typer.Option(envvar="ALS_LOG_LEVEL", help="debug, info, warning or error.")
     ] = settings_file.LOG_LEVEL_DEFAULT,
+    store: StoreOption = settings_file.STORE_DEFAULT,
+    cluster_secret: SecretOption = None,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_prefix: EtcdPrefixOption = settings_file.ETCD_PREFIX_DEFAULT,
+    etcd_compact: EtcdCompactOption = True,
 ) -> None:
     """Serve until SIGTERM or ctrl-C. Prints one line "ready: NAME on ADDRESS:PORT" when it does."""
-    flags = {
-        "bind": bind,
-        "port": port,
-        "discovery_port": discovery_port,
-        "name": name,
-        "log_level": log_level,
-    }
+    flags = {key: value for key, value in context.params.items() if key not in ("data_dir", "config")}
     chosen = {key: value for key, value in flags.items() if _was_given(context, key)}
     try:
         settings = load_settings(data_dir, config, chosen)
@@ -142,6 +198,7 @@ def load_settings(data_dir: Path | None, config: Path | None, chosen: dict[str, 
         raise SettingsError(f"{path}: {error}") from None
     settings = Settings(data_dir=folder, **{**values, **chosen})
     settings_file.check(settings)
+    settings_file.check_together(settings)
     return settings
 
 
@@ -191,12 +248,51 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The tar to write; it holds secrets, and only you can read it.")],
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write store, keys, settings, catalog and vendors into one tar, also while the server runs."""
+    """Write store, keys, settings, catalog and vendors into one tar, also while the server runs.
+
+    A cluster keeps its licenses in etcd: etcdctl snapshot save copies all of it; als-server migrate --copy brings them
+    into a folder of which this command makes a backup as usual.
+    """
     try:
         size_bytes = backups.make(DataDir(data_dir or folders.server_dir()), file)
     except BackupError as error:
         fail(str(error), EXIT_REFUSED)
     _say(f"{file}: {size_bytes:,} bytes, checked; keep it where only you can read it")
+
+
+@app.command()
+def migrate(
+    source: Annotated[str, typer.Option("--from", help="lmdb:FOLDER, a data folder, or etcd://HOST:PORT,...")],
+    target: Annotated[str, typer.Option("--to", help="The other one of these; without any licenses yet.")],
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Leave the source in use; a cluster's servers may run meanwhile.")
+    ] = False,
+    name: Annotated[
+        str, typer.Option(envvar="ALS_NAME", help="Name of the new cluster.", show_default="the folder's setting")
+    ] = "",
+    cluster_secret: SecretOption = None,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_prefix: EtcdPrefixOption = settings_file.ETCD_PREFIX_DEFAULT,
+) -> None:
+    """Move licenses and server key from a data folder into a cluster, or back; every row and sum is compared.
+
+    No server may use the source, and it cannot be used any more afterwards. With --copy this is a backup of a cluster:
+    als-server backup takes the new folder into a tar.
+    """
+    flags = {"cluster_secret": cluster_secret, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key}
+    urls = {url.startswith(settings_file.LMDB_SCHEME): url for url in (source, target)}
+    if urls.keys() != {True, False}:
+        fail("--from and --to must be lmdb:FOLDER and etcd://HOST:PORT,..., in any order", EXIT_USAGE)
+    given = {"store": urls[False], "etcd_prefix": etcd_prefix, "name": name}
+    chosen = {key: value for key, value in (flags | given).items() if value}
+    try:
+        folder = Path(urls[True].removeprefix(settings_file.LMDB_SCHEME))
+        rows = server.migrate(source, target, load_settings(folder, None, chosen), SystemClock(), copy=copy)
+    except (SettingsError, StoreError, DataDirError) as error:
+        fail(str(error), EXIT_REFUSED)
+    _say(f"{rows:,} rows {'copied' if copy else 'moved'} and compared; the books agree")
 
 
 @app.command()

@@ -39,6 +39,7 @@ def check(data: DataDir, *, repair: bool) -> list[str]:
     if repair:
         data.lock()
     try:
+        data.refuse_cluster("als-server migrate --copy checks them, and brings them into a folder")
         return check_apart(data.store, repair)
     finally:
         data.unlock()
@@ -92,6 +93,7 @@ def reset_admin(data: DataDir, clock: Clock) -> keyfile.KeyPair:
     """
     data.lock()
     try:
+        data.refuse_cluster("remove its admin.key and admin.key_secret and start it: it makes a new administrator")
         store = LmdbStore(data.store)
         try:
             old = _public_half(data)
@@ -130,6 +132,7 @@ def accept_clock(data: DataDir, clock: Clock, wait: Callable[[float], None]) -> 
     except DataDirError:
         return _order_accept_clock(data, wait)
     try:
+        data.refuse_cluster("start a server of it, then say this again")
         store = LmdbStore(data.store)
         try:
             tx = store.begin()

@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import cryptography.exceptions  # als/serial.py imports these when it needs them; by then no file may be left to open
 import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
@@ -21,19 +23,20 @@ from als import __version__, beacon
 from als.catalog import CatalogError
 from als.clock import Clock
 from als.keyfile import KeyPair
-from als.ledger import Ledger, Rules
-from als.protocol import Role
-from als.server import access, answering
+from als.ledger import Ledger
+from als.server import access, answering, founding
 from als.server.answering import Answering
-from als.server.core import Core, read_server_id
+from als.server.core import Core, Turns, read_server_id
 from als.server.datadir import DataDir, DataDirError
 from als.server.loop import Loop, Sockets
 from als.server.settings import Settings
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
+if TYPE_CHECKING:
+    from als.server.cluster.opening import Opened as Share
+
 GARBAGE_THRESHOLD = 100_000  # a turn makes some ten thousand objects and no cycles: look once in several turns
-LOCAL_ADMIN_NAME = "local administrator"
 
 log = logging.getLogger("als")
 
@@ -56,20 +59,16 @@ def run(settings: Settings, clock: Clock) -> None:
             data.make()
             data.lock()
             stack.callback(data.unlock)
-            keys = data.server_keys()
-            data.refuse_emptied_store()
-            store = LmdbStore(data.store)
-            stack.callback(store.close)
-            ledger = _open_ledger(settings, data, keys, store, clock)
-            sockets = stack.enter_context(_open_sockets(settings, keys))
-            answer = beacon.Answer(ledger.server_id, settings.name, __version__, sockets.port, keys.public)
-            core = Core(store, ledger, clock.read(), lambda: reload_catalog(settings, data, ledger))
+            opened = stack.enter_context(_open(settings, data, clock))
+            sockets = stack.enter_context(_open_sockets(settings, opened.keys))
+            answer = beacon.Answer(opened.ledger.server_id, opened.name, __version__, sockets.port, opened.keys.public)
+            core = opened.make_core(sockets.port)
         except (DataDirError, StoreError, CatalogError) as error:
             raise StartError(str(error)) from None
         wake = stack.enter_context(_woken_by_signals())
         loop = Loop(core, sockets, Answering(answer), clock, wake)
         loop.every_second = lambda: _look_for_orders(data, core)
-        print(f"ready: {settings.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
+        print(f"ready: {opened.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be looked at again and again
         gc.set_threshold(GARBAGE_THRESHOLD)
@@ -81,41 +80,66 @@ def run(settings: Settings, clock: Clock) -> None:
     log.info("stopped")
 
 
+class _Opened(NamedTuple):
+    """An open store with what a server over it is to its clients. `make_core` takes the TCP port."""
+
+    keys: KeyPair
+    name: str
+    ledger: Ledger
+    make_core: Callable[[int], Turns]
+
+
+@contextlib.contextmanager
+def _open_own(settings: Settings, data: DataDir, clock: Clock) -> Iterator[_Opened]:
+    """Open the store in the data folder. Raises StoreError, CatalogError, DataDirError."""
+    keys = data.server_keys()
+    data.refuse_emptied_store()
+    with contextlib.closing(LmdbStore(data.store)) as store:
+        ledger = _open_ledger(settings, data, keys, store, clock)
+        reload = partial(founding.reload_catalog, settings, data, ledger)
+        yield _Opened(keys, settings.name, ledger, lambda port: Core(store, ledger, clock.read(), reload))
+
+
+def _open(settings: Settings, data: DataDir, clock: Clock) -> contextlib.AbstractContextManager["_Opened | Share"]:
+    """Open the store that the settings name. Raises StoreError, CatalogError, DataDirError."""
+    if not settings.is_shared:
+        return _open_own(settings, data, clock)
+    with _told_what_to_install():
+        from als.server.cluster import opening
+    return opening.open_share(settings, data, clock)
+
+
+def migrate(source: str, target: str, settings: Settings, clock: Clock, *, copy: bool) -> int:
+    """Move licenses between a data folder and a cluster; give the number of rows. Raises StoreError, DataDirError."""
+    with _told_what_to_install():
+        from als.server.cluster import migrating
+    return migrating.migrate(source, target, settings, clock, copy=copy)
+
+
+@contextlib.contextmanager
+def _told_what_to_install() -> Iterator[None]:
+    """Import what is only for clusters: its libraries are optional. Raises StoreError."""
+    try:
+        yield
+    except ImportError as error:
+        hint = "pip install 'als-license-server[etcd]'"
+        raise StoreError(f"a cluster needs libraries that are not installed ({error}): {hint}") from None
+
+
 def _open_ledger(settings: Settings, data: DataDir, keys: KeyPair, store: LmdbStore, clock: Clock) -> Ledger:
     """Bring the store up to date and enter the local administrator. Raises StoreError, CatalogError, DataDirError."""
-    catalog, vendors = data.read_catalog(settings.builtin_products), data.read_vendors()
-    first_start = not (data.path / "admin.key_secret").exists()
+    is_new = not (data.path / "admin.key_secret").exists()
     admin = data.admin_keys()
     tx = store.begin()
     try:
         server_id = read_server_id(tx, lambda: secrets.token_hex(16))
-        ledger = Ledger(
-            catalog,
-            server_id=server_id,
-            server_key=keys.public,
-            vendors=vendors,
-            settings=Rules(settings.agents, settings.new_seats_per_address_h),
-            name=settings.name,
-            version=__version__,
-        )
-        if first_start or not ledger.has_admin(tx):
-            ledger.add_admin(tx, admin.public, LOCAL_ADMIN_NAME, Role.ADMIN, int(clock.read().wall_s))
+        ledger = founding.make_ledger(settings, data, server_id=server_id, server_key=keys.public, name=settings.name)
+        founding.enter_local_admin(ledger, tx, admin.public, int(clock.read().wall_s), is_new=is_new)
     except BaseException:
         tx.abort()
         raise
     store.submit(tx)
     return ledger
-
-
-def reload_catalog(settings: Settings, data: DataDir, ledger: Ledger) -> None:
-    """Read catalog and vendors again before an import; what cannot be read is logged, and what is in force stays.
-
-    Nothing may end a running server here, such as that connections have used up all files.
-    """
-    try:
-        ledger.catalog, ledger.vendors = data.read_catalog(settings.builtin_products), data.read_vendors()
-    except (CatalogError, OSError) as error:
-        log.error("the catalog was not read again: %s", error)
 
 
 @contextlib.contextmanager
@@ -152,7 +176,7 @@ def _shown_address(bind: str) -> str:
     return f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind or "0.0.0.0"
 
 
-def _look_for_orders(data: DataDir, core: Core) -> None:
+def _look_for_orders(data: DataDir, core: Turns) -> None:
     """See whether `als-server accept-clock` has left its word in the data folder."""
     if data.accept_clock.exists():
         core.accept_clock()

@@ -3,6 +3,7 @@
 Command-line parsing belongs to main.py; this file knows which keys `als.toml` may hold.
 """
 
+import re
 import socket
 import tomllib
 from dataclasses import dataclass, field
@@ -15,7 +16,13 @@ from als.protocol import PORT
 
 FILE = "als.toml"
 LOG_LEVEL_DEFAULT = "info"
+STORE_DEFAULT = "lmdb"
+LMDB_SCHEME = "lmdb:"
+ETCD_SCHEME = "etcd://"
+ETCD_PORT = 2379
+ETCD_PREFIX_DEFAULT = "als/1/"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(?::(?P<port>[0-9]{1,5}))?")
 
 
 class SettingsError(Exception):
@@ -35,6 +42,32 @@ class Settings:
     agents: str = AGENTS_OPEN
     new_seats_per_address_h: int = NEW_SEATS_PER_ADDRESS_H_DEFAULT
     builtin_products: bool = True
+    store: str = STORE_DEFAULT
+    cluster_secret: Path | None = None
+    etcd_ca: Path | None = None
+    etcd_cert: Path | None = None
+    etcd_key: Path | None = None
+    etcd_prefix: str = ETCD_PREFIX_DEFAULT
+    etcd_compact: bool = True
+
+    @property
+    def is_shared(self) -> bool:
+        """Say whether other servers share the store."""
+        return self.store != STORE_DEFAULT
+
+    def etcd_endpoints(self) -> list[str]:
+        """Give host:port of each member of etcd that `store` names. Raises SettingsError."""
+        if not self.store.startswith(ETCD_SCHEME):
+            raise SettingsError(f'store: must be "{STORE_DEFAULT}" or {ETCD_SCHEME}HOST:PORT,HOST:PORT,...')
+        return [_endpoint(part) for part in self.store.removeprefix(ETCD_SCHEME).rstrip("/").split(",")]
+
+
+def _endpoint(text: str) -> str:
+    """Complete an address with etcd's port. Raises SettingsError."""
+    found = _ENDPOINT.fullmatch(text.strip())
+    if found is None or not 0 < int(found["port"] or ETCD_PORT) <= 65_535:
+        raise SettingsError(f"store: {text!r} is no HOST:PORT of etcd")
+    return f"{found['host']}:{found['port'] or ETCD_PORT}"
 
 
 def default_name() -> str:
@@ -56,7 +89,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "agents": (str,),
     "new_seats_per_address_h": (int,),
     "builtin_products": (bool,),
+    "store": (str,),
+    "cluster_secret": (str,),
+    "etcd_ca": (str,),
+    "etcd_cert": (str,),
+    "etcd_key": (str,),
+    "etcd_prefix": (str,),
+    "etcd_compact": (bool,),
 }
+_PATHS = ("cluster_secret", "etcd_ca", "etcd_cert", "etcd_key")
 
 
 def read_file(path: Path, required: bool) -> dict[str, Any]:
@@ -74,7 +115,7 @@ def read_file(path: Path, required: bool) -> dict[str, Any]:
             raise SettingsError(f"{path}: {key}: unknown key; known are {', '.join(_TYPES)}")
         if type(value) not in _TYPES[key]:
             raise SettingsError(f"{path}: {key}: must be a {_TYPES[key][0].__name__}")
-    return values
+    return values | {key: path.parent / values[key] for key in _PATHS if key in values}
 
 
 def check(settings: Settings) -> None:
@@ -88,10 +129,24 @@ def check(settings: Settings) -> None:
         raise SettingsError("new_seats_per_address_h: must be 0 (no limit) or more")
     if settings.log_level not in LOG_LEVELS:
         raise SettingsError(f"log_level: must be one of {', '.join(LOG_LEVELS)}")
+    if settings.is_shared:
+        settings.etcd_endpoints()
+    if not settings.etcd_prefix or not settings.etcd_prefix.isascii() or not settings.etcd_prefix.isprintable():
+        raise SettingsError("etcd_prefix: must be printable ASCII, and not empty")
     if not _is_name(settings.name):
         raise SettingsError(
             f"name: must be 1 to {NAME_BYTES_MAX} bytes of printable text, without line breaks or control characters"
         )
+
+
+def check_together(settings: Settings) -> None:
+    """Refuse values that miss each other, once all are known, wherever they come from. Raises SettingsError."""
+    if settings.is_shared and settings.cluster_secret is None:
+        raise SettingsError("cluster_secret: a store that servers share needs the file of the cluster's secret")
+    if (settings.etcd_cert is None) != (settings.etcd_key is None):
+        raise SettingsError("etcd_cert: a certificate needs its key, and a key its certificate")
+    if settings.etcd_cert is not None and settings.etcd_ca is None:
+        raise SettingsError("etcd_ca: a certificate is of use only with the authority of etcd's own")
 
 
 def _is_name(name: str) -> bool:

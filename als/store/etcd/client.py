@@ -5,12 +5,12 @@ second one could find the first one's work and take it for another's. What the r
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
 from als import clock
-from als.store.etcd import replies
+from als.store.etcd import leader, replies
 from als.store.etcd import rpc_pb2 as rpc
 from als.store.etcd.errors import EtcdCompactedError, EtcdError, EtcdUnavailableError, explained
 from als.store.etcd.members import Alarm, Member, MemberStatus
@@ -62,6 +62,19 @@ class _Endpoint:
         self.status = self._call("Maintenance/Status", rpc.StatusResponse.FromString)
         self.alarms = self._call("Maintenance/Alarm", rpc.AlarmResponse.FromString)
         self.close = self._channel.close
+        self._look: Any = self._channel.unary_unary("/etcdserverpb.Maintenance/Status")
+
+    def look(self, tell: leader.Tell, deadline_s: float) -> Callable[[], object]:
+        """Have `tell` called with the member's status, None for a failure; give the function that calls it off."""
+
+        def told(future: Any) -> None:
+            is_answer = not future.cancelled() and future.code() is grpc.StatusCode.OK
+            tell(_status_of(rpc.StatusResponse.FromString(future.result())) if is_answer else None)
+
+        future = self._look.future(b"", timeout=deadline_s)
+        future.add_done_callback(told)
+        cancel: Callable[[], object] = future.cancel
+        return cancel
 
     def _call(self, method: str, parse: Callable[[bytes], Reply]) -> Call[Reply]:
         """Give a function that makes one call, and raises EtcdError."""
@@ -85,6 +98,8 @@ class EtcdClient:
         contents = None if tls is None else Tls(tls)
         self._endpoints = [_Endpoint(address, contents) for address in endpoints]
         self._current = 0
+        self._has_failed = False  # the member in use
+        self._places: dict[int, int] = {}  # of the members whose ids are known
         self._call_deadline_s = call_deadline_s
 
     @property
@@ -141,18 +156,10 @@ class EtcdClient:
 
     def status(self, endpoint: str) -> MemberStatus:
         """Ask one member, by its address, for itself; it answers without a leader too."""
-        [asked] = [known for known in self._endpoints if known.address == endpoint]
-        reply = asked.status(b"", self._call_deadline_s, ())
-        return MemberStatus(
-            member=reply.header.member_id,
-            version=reply.version,
-            leader=reply.leader,
-            raft_term=reply.raft_term,
-            db_size=reply.db_size,
-            db_size_in_use=reply.db_size_in_use,
-            is_leader=reply.leader == reply.header.member_id,
-            errors=tuple(reply.errors),
-        )
+        [place] = [place for place, known in enumerate(self._endpoints) if known.address == endpoint]
+        status = _status_of(self._endpoints[place].status(b"", self._call_deadline_s, ()))
+        self._places[status.member] = place
+        return status
 
     def prefer_leader(self) -> None:
         """Use the leader's endpoint from now on, when one of them is it: a follower forwards every write.
@@ -180,17 +187,20 @@ class EtcdClient:
         metadata: Metadata = _HAS_LEADER,
         repeatable: bool = True,
     ) -> Reply:
-        """Call the member in use, and the next one after each failure that a call may follow, within TOTAL_S."""
+        """Call the member in use, and another after each failure that a call may follow, within TOTAL_S."""
         end_s = clock.monotonic_s() + TOTAL_S
         pause_s = PAUSE_FIRST_S
         failures = 0
         while True:
+            if self._has_failed:
+                self._turn_to_leader(end_s - TRY_LEAST_S)
             endpoint = self._endpoints[self._current]
             left_s = end_s - clock.monotonic_s()
             try:
                 return method(endpoint)(message, min(left_s, self._call_deadline_s), metadata)
             except EtcdUnavailableError as error:
                 self._current = (self._current + 1) % len(self._endpoints)
+                self._has_failed = True
                 failures += 1
                 if error.maybe_applied and not repeatable:
                     raise
@@ -200,6 +210,15 @@ class EtcdClient:
                     pause_s = min(2 * pause_s, PAUSE_MAX_S)
                 if clock.monotonic_s() > end_s - TRY_LEAST_S:
                     raise
+
+    def _turn_to_leader(self, end_s: float) -> None:
+        """Use the leader; raises EtcdUnavailableError when there is none in time."""
+        if len(self._endpoints) > 1:
+            place = leader.find(self._endpoints, self._places, end_s)
+            if place is None:
+                return  # nobody answers: the call itself will tell why
+            self._current = place
+        self._has_failed = False
 
     def _check_certificates(self, end_s: float) -> None:
         """Raise EtcdRefusedError when certificates keep us away from every member."""
@@ -211,3 +230,16 @@ class EtcdClient:
                 return
             troubles.append(trouble)
         raise troubles[0]
+
+
+def _status_of(reply: rpc.StatusResponse) -> MemberStatus:
+    return MemberStatus(
+        member=reply.header.member_id,
+        version=reply.version,
+        leader=reply.leader,
+        raft_term=reply.raft_term,
+        db_size=reply.db_size,
+        db_size_in_use=reply.db_size_in_use,
+        is_leader=reply.leader == reply.header.member_id,
+        errors=tuple(reply.errors),
+    )

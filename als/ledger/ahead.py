@@ -1,0 +1,72 @@
+"""Which rows a request is going to look at, for stores in which every look that is not known costs a round trip.
+
+Only a guess: a row that is missing here is read when it is needed, one too many is read in vain. Changes no rule.
+"""
+
+from collections.abc import Callable, Iterator
+
+from als.catalog import Catalog
+from als.ledger.computers import OWNER
+from als.protocol import Request
+from als.records import Lease, computer_key, lease_key, serial_key, split_due_key, split_lease_key
+from als.renewal import Renewal
+from als.store.transaction import Rows, Table
+
+Row = tuple[Table, bytes]
+Peek = Callable[[Table, bytes], bytes | None]
+
+
+def addresses_of_renewal(usual: Renewal) -> Iterator[Row]:
+    """Give the address by which a usual renewal's computer is found."""
+    yield Table.ADDRESSES, usual.computer.macs[0]
+
+
+def lease_of_renewal(catalog: Catalog, usual: Renewal, peek: Peek) -> Iterator[Row]:
+    """Give the lease of a usual renewal, when its address is known by now."""
+    product = catalog.by_code.get(usual.product)
+    raw = peek(Table.ADDRESSES, usual.computer.macs[0])
+    if product is not None and raw is not None:
+        yield Table.LEASES, lease_key(product.number, OWNER.unpack(raw)[0])
+
+
+def addresses(request: Request) -> Iterator[Row]:
+    """Give the addresses that a request names."""
+    computer = request.get("computer")
+    if computer is not None:
+        for mac in computer["macs"]:
+            yield Table.ADDRESSES, mac
+    elif request["op"] == "revoke":
+        yield Table.ADDRESSES, request["mac"]
+
+
+def records(catalog: Catalog, request: Request, peek: Peek) -> Iterator[Row]:
+    """Give the computers that own a request's addresses, and their leases."""
+    product = catalog.by_code.get(request.get("product") or "")
+    for table, mac in addresses(request):
+        raw = peek(table, mac)
+        if raw is not None:
+            owner = OWNER.unpack(raw)[0]
+            yield Table.COMPUTERS, computer_key(owner)
+            if product is not None:
+                yield Table.LEASES, lease_key(product.number, owner)
+
+
+def behind(table: Table, rows: Rows) -> Iterator[Row]:
+    """Give what whoever lists these rows looks at for each."""
+    if table is Table.LEASES:
+        for key, raw in rows:
+            number = Lease.unpack(raw).serial
+            yield Table.COMPUTERS, computer_key(split_lease_key(key)[1])
+            yield Table.SERIALS, serial_key(number)
+            yield Table.SEATS, serial_key(number)
+    elif table is Table.SERIALS:
+        yield from ((Table.SEATS, key) for key, _ in rows)
+
+
+def due(rows: Rows) -> Iterator[Row]:
+    """Give the records that due entries lead to."""
+    for key, _ in rows:
+        product, _, computer = split_due_key(key)
+        yield Table.COMPUTERS, computer_key(computer)
+        if product:
+            yield Table.LEASES, lease_key(product, computer)

@@ -1,0 +1,86 @@
+"""The requests of a turn, read once, and the rows that they need, read ahead for all of them together."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from als import protocol, renewal
+from als.catalog import Catalog
+from als.ledger import ahead
+from als.ledger.ahead import Peek, Row
+from als.protocol import MalformedError, Refusal, Request
+from als.renewal import Renewal
+from als.server.core import BUSY, Letter, has_run_out
+from als.store.transaction import Table
+
+READS = frozenset({"status", "licenses", "leases", "events", "usage", "admins"})
+
+
+class Item(NamedTuple):
+    """A letter as it is understood: a renewal that looks usual, a request, or a refusal already written."""
+
+    letter: Letter
+    usual: Renewal | None = None
+    request: Request | None = None
+    refusal: bytes = b""
+
+    @property
+    def op(self) -> str:
+        """The operation; empty when there is none."""
+        if self.usual is not None:
+            return "renew"
+        return str(self.request["op"]) if self.request is not None else ""
+
+    @property
+    def is_read(self) -> bool:
+        """Say whether it only reads, and may read much."""
+        return self.op in READS
+
+    def as_request(self) -> Request:
+        """Give it as the rules take it, not for a refusal. Raises MalformedError: it only looked like a renewal."""
+        return self.request if self.request is not None else protocol.decode(self.letter.body)
+
+    def refused(self, refusal: Refusal, now: int) -> bytes:
+        """Write a refusal to it; one that it has already wins."""
+        if self.refusal:
+            return self.refusal
+        number = self.usual.id if self.usual is not None else self.request["id"] if self.request is not None else 0
+        return protocol.encode_refusal(number, now, refusal)
+
+
+def understand(letter: Letter, now: int, monotonic_s: float) -> Item:
+    """Read a letter, and refuse it when its sender has given it up by now."""
+    item = _read(letter, now)
+    if letter.arrived_s != monotonic_s and not item.refusal:
+        patience = item.request or {"patience_ms": item.usual.patience_ms if item.usual is not None else None}
+        if has_run_out(patience, monotonic_s - letter.arrived_s):
+            return Item(letter, refusal=item.refused(BUSY, now))
+    return item
+
+
+def _read(letter: Letter, now: int) -> Item:
+    usual = renewal.read(letter.body)
+    if usual is not None:
+        return Item(letter, usual=usual)
+    try:
+        return Item(letter, request=protocol.decode(letter.body))
+    except MalformedError as error:
+        return Item(letter, refusal=protocol.encode_refusal(error.request_id, now, error.refusal))
+
+
+def addresses(items: Sequence[Item]) -> Iterator[Row]:
+    """Give what is needed first: addresses, and the senders who may have roles."""
+    for item in items:
+        if item.usual is not None:
+            yield from ahead.addresses_of_renewal(item.usual)
+        elif item.request is not None:
+            yield Table.ADMINS, item.letter.sender
+            yield from ahead.addresses(item.request)
+
+
+def records(items: Sequence[Item], catalog: Catalog, peek: Peek) -> Iterator[Row]:
+    """Give what the addresses lead to."""
+    for item in items:
+        if item.usual is not None:
+            yield from ahead.lease_of_renewal(catalog, item.usual, peek)
+        elif item.request is not None:
+            yield from ahead.records(catalog, item.request, peek)
