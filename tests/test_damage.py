@@ -4,9 +4,12 @@ import shutil
 import struct
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from als.store.lmdb import LmdbStore
+from als.store.transaction import Table
+from contract_client import Client
 from server_process import ServerProcess, Site, run_to_end, start_failure
 
 PAGE_BYTES = 4_096
@@ -82,3 +85,20 @@ def test_a_first_start_that_came_no_further(tmp_path: Path) -> None:
     (tmp_path / "store/data.mdb").touch()
     with ServerProcess(tmp_path) as server:
         assert server.stop() == 0
+
+
+def test_a_record_that_makes_no_sense(data_dir: Path) -> None:
+    """A running server that meets such a record ends with 6 and one line, and no stack trace."""
+    store = LmdbStore(data_dir / "store")
+    tx = store.begin()
+    key = tx.scan(Table.COMPUTERS, limit=1)[0][0]
+    tx.put(Table.COMPUTERS, key, msgpack.packb([b"", "h", "a", None, 99, 0]))
+    store.submit(tx)
+    store.close()
+    with ServerProcess(data_dir) as server:
+        asking = Client(server.port, server.server_key, server.admin_keys)
+        asking.send("leases")
+        assert server.wait() == 6
+        asking.close()
+        said = server.stderr()
+    assert "als-server check" in said.strip().splitlines()[-1] and "Traceback" not in said

@@ -164,7 +164,12 @@ class Ledger:
         return self._told[1]
 
     def _status(self, desk: Desk, request: Request) -> Answer:
-        return {**self.status_of_server(desk.tx), "pools": listings.pools(desk), "counts": listings.counts(desk)}
+        return self.status(desk.tx, desk.now)
+
+    def status(self, tx: Transaction, now: int) -> dict[str, Any]:
+        """Tell the server's state, pools and counts, as the operation `status` does."""
+        desk = Desk(tx, self.catalog, self.rules, Sender(b"", ""), now, self.server)
+        return {**self.status_of_server(tx), "pools": listings.pools(desk), "counts": listings.counts(desk)}
 
     def _import(self, desk: Desk, request: Request) -> Answer:
         return serials.import_serials(desk, request, serials.Trust(self.server_key, self.vendors))

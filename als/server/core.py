@@ -68,6 +68,10 @@ class Turns(Protocol):
         """Believe the wall clock."""
         ...
 
+    def read_status(self) -> dict[str, Any] | None:
+        """Tell what the operation `status` would; None when there is nothing to tell."""
+        ...
+
     def stop(self, reading: Reading) -> None:
         """Write that the server stops."""
         ...
@@ -203,6 +207,14 @@ class Core:
         """Believe the wall clock on an administrator's word; written with the next turn."""
         if self.guard.accept():
             self._more_to_sweep = True
+
+    def read_status(self) -> dict[str, Any]:
+        """Tell what the operation `status` would."""
+        tx = self.store.begin()
+        try:
+            return self.ledger.status(tx, self.guard.now)
+        finally:
+            tx.abort()
 
     def stop(self, reading: Reading) -> None:
         """Write that the server stops, with the last alive mark."""

@@ -157,6 +157,14 @@ def run(
     log_level: Annotated[
         str, typer.Option(envvar="ALS_LOG_LEVEL", help="debug, info, warning or error.")
     ] = settings_file.LOG_LEVEL_DEFAULT,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            envvar="ALS_METRICS",
+            help="PORT or HOST:PORT of a page for Prometheus; without a host for this machine alone.",
+            show_default="off",
+        ),
+    ] = "",
     store: StoreOption = settings_file.STORE_DEFAULT,
     cluster_secret: SecretOption = None,
     etcd_ca: EtcdCaOption = None,

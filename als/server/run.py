@@ -35,6 +35,7 @@ from als.store.transaction import StoreError
 
 if TYPE_CHECKING:
     from als.server.cluster.opening import Opened as Share
+    from als.server.metrics import Metrics
 
 GARBAGE_THRESHOLD = 100_000  # a turn makes some ten thousand objects and no cycles: look once in several turns
 
@@ -63,11 +64,12 @@ def run(settings: Settings, clock: Clock) -> None:
             sockets = stack.enter_context(_open_sockets(settings, opened.keys))
             answer = beacon.Answer(opened.ledger.server_id, opened.name, __version__, sockets.port, opened.keys.public)
             core = opened.make_core(sockets.port)
+            metrics = _serve_metrics(settings, stack)
         except (DataDirError, StoreError, CatalogError) as error:
             raise StartError(str(error)) from None
         wake = stack.enter_context(_woken_by_signals())
         loop = Loop(core, sockets, Answering(answer), clock, wake)
-        loop.every_second = lambda: _look_for_orders(data, core)
+        loop.every_second = lambda: _do_every_second(data, core, metrics)
         print(f"ready: {opened.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be looked at again and again
@@ -77,6 +79,11 @@ def run(settings: Settings, clock: Clock) -> None:
             core.stop(clock.read())
         except StoreError as error:
             raise CommitError(str(error)) from None
+        except Exception as error:  # a record that makes no sense, or a mistake of ours
+            log.debug("unexpected", exc_info=True)
+            what = f"{type(error).__name__}: {error}"
+            hint = "als-server check tells whether the store is sound; --log-level debug shows more"
+            raise CommitError(f"the server stopped over what it did not expect ({what}); {hint}") from None
     log.info("stopped")
 
 
@@ -174,6 +181,30 @@ def _discovery_addresses(settings: Settings, tcp_port: int) -> list[tuple[str, i
 
 def _shown_address(bind: str) -> str:
     return f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind or "0.0.0.0"
+
+
+def _serve_metrics(settings: Settings, stack: contextlib.ExitStack) -> "Metrics | None":
+    """Serve the page that the settings ask for; its library is loaded only then. Raises StartError."""
+    address = settings.metrics_address()
+    if address is None:
+        return None
+    from als.server.metrics import Metrics, MetricsError, Page
+
+    metrics = Metrics()
+    try:
+        page = Page(metrics, *address)
+    except MetricsError as error:
+        raise StartError(str(error)) from None
+    stack.callback(page.close)
+    log.info("metrics on http://%s:%d/metrics", _shown_address(address[0]), page.port)
+    return metrics
+
+
+def _do_every_second(data: DataDir, core: Turns, metrics: "Metrics | None") -> None:
+    """Look for orders, and tell the page how things are."""
+    _look_for_orders(data, core)
+    if metrics is not None:
+        metrics.status = core.read_status()
 
 
 def _look_for_orders(data: DataDir, core: Turns) -> None:

@@ -24,6 +24,8 @@ ETCD_PREFIX_DEFAULT = "als/1/"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(?::(?P<port>[0-9]{1,5}))?")
 
+_METRICS = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):)?(?P<port>[0-9]{1,5})")
+
 
 class SettingsError(Exception):
     """A settings file that cannot be used; the message names file and key."""
@@ -49,11 +51,21 @@ class Settings:
     etcd_key: Path | None = None
     etcd_prefix: str = ETCD_PREFIX_DEFAULT
     etcd_compact: bool = True
+    metrics: str = ""
 
     @property
     def is_shared(self) -> bool:
         """Say whether other servers share the store."""
         return self.store != STORE_DEFAULT
+
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Give where the metrics page is served, this machine alone when no host is named. Raises SettingsError."""
+        if not self.metrics:
+            return None
+        found = _METRICS.fullmatch(self.metrics)
+        if found is None or int(found["port"]) > 65_535:
+            raise SettingsError(f"metrics: {self.metrics!r} is no PORT or HOST:PORT")
+        return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])
 
     def etcd_endpoints(self) -> list[str]:
         """Give host:port of each member of etcd that `store` names. Raises SettingsError."""
@@ -96,6 +108,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "etcd_key": (str,),
     "etcd_prefix": (str,),
     "etcd_compact": (bool,),
+    "metrics": (str,),
 }
 _PATHS = ("cluster_secret", "etcd_ca", "etcd_cert", "etcd_key")
 
@@ -129,6 +142,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("new_seats_per_address_h: must be 0 (no limit) or more")
     if settings.log_level not in LOG_LEVELS:
         raise SettingsError(f"log_level: must be one of {', '.join(LOG_LEVELS)}")
+    settings.metrics_address()
     if settings.is_shared:
         settings.etcd_endpoints()
     if not settings.etcd_prefix or not settings.etcd_prefix.isascii() or not settings.etcd_prefix.isprintable():

@@ -3,6 +3,7 @@
 Without an answer from the store nothing is acknowledged; the status still tells what was known.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,6 +105,14 @@ class SharedCore:
         self._taken_max = min(max(2 * served, TAKEN_LEAST), BATCH_MAX)
 
     # The status, and what can be said without the store.
+
+    def read_status(self) -> dict[str, Any] | None:
+        """Tell what the operation `status` would, or what is known of it while etcd is away."""
+        if self._house.shut_since is None:
+            with contextlib.suppress(StoreUnavailableError):  # the next turn says so
+                self._told = self._ledger.status(self._writing.store.snapshot(), self.guard.now)
+                return self._told
+        return {**self._told, **self._status_with(self._told["server"]["outages"])} if self._told else None
 
     def _status(self, tx: Transaction) -> dict[str, Any]:
         outages = [{"from": outage.start, "to": outage.end} for outage in mercy.outages(tx)]
