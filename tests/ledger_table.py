@@ -6,21 +6,23 @@ Its words are explained in table/README.md.
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from als import catalog
 from als.catalog import Catalog, Component, Product
 from als.ledger import Rules
-from als.protocol import Refusal
+from als.protocol import SERIALS_PER_IMPORT_MAX, Refusal
 from als.store.transaction import Store
 from comparison import Reply
-from pair import ROOT, ROOT_ADDRESS, Pair
+from pair import ROOT, ROOT_ADDRESS, Pair, Post
 from press import print_serial
 from table_words import EventWords, Words, seconds, short_seconds, size, value
 
 AGENT_ADDRESS = "192.0.2.1"
 AGENT_KEY = "agent"
+FLEET_TURN = 50
 HOUR_S = 3_600
 DAY_S = 86_400
 DAY_ZERO = 10_957  # 2000-01-01, in days since 1970
@@ -120,10 +122,9 @@ class Table:
 
     def _product(self, words: Words) -> None:
         code = words.next()
-        period = words.option("period", "30d")
-        heartbeat = words.option("heartbeat", "1h")
+        period = words.option("period") or "30d"
+        heartbeat = words.option("heartbeat") or "1h"
         components = (words.option("components") or "agent").split(",")
-        assert period and heartbeat
         product = Product(
             code=code,
             number=900 + len(self._products),
@@ -140,6 +141,16 @@ class Table:
 
     def _agents(self, words: Words) -> None:
         self._rules = Rules(words.next(), self._rules.new_seats_per_address_h)
+
+    def _catalog(self, words: Words) -> None:
+        """The catalog changes under the store: a product has another period, or is gone."""
+        place = [product.code for product in self._products].index(words.next())
+        if words.take("gone"):
+            del self._products[place]
+        else:
+            period_s = short_seconds(words.option("period") or "")
+            self._products[place] = replace(self._products[place], period_s=period_s)
+        self.pair.change_catalog(Catalog(self._products))
 
     def _beyond_the_model(self, words: Words) -> None:
         self.pair.modeled = frozenset()
@@ -213,13 +224,24 @@ class Table:
         return self._run_component(words, "release")
 
     def _fleet(self, words: Words) -> None:
-        """Let many new computers acquire, each from an address of its own."""
-        product, component, count = words.next(), words.next(), size(words.next())
-        for number in range(count):
-            computer = {"macs": [_mac(2_000_000 + number)], "host": f"fleet-{number}", "address": ""}
-            fields: dict[str, Any] = {"product": product, "component": component, "computer": computer}
-            reply = self.pair.ask("acquire", _key(AGENT_KEY), f"10.9.{number // 50}.1", **fields)
-            assert not isinstance(reply, Refusal), reply
+        """Let many new computers acquire, fifty in a turn and from an address."""
+        product, component, count, code = words.next(), words.next(), size(words.next()), words.option("refused")
+        for first in range(0, count, FLEET_TURN):
+            posts = []
+            for number in range(first, min(first + FLEET_TURN, count)):
+                computer = {"macs": [_mac(2_000_000 + number)], "host": f"fleet-{number}", "address": ""}
+                fields = {"product": product, "component": component, "computer": computer}
+                posts.append(Post("acquire", _key(AGENT_KEY), f"10.9.{first // FLEET_TURN}.1", fields))
+            for reply in self.pair.turn(posts):
+                assert (reply.code if isinstance(reply, Refusal) else None) == code, reply
+
+    def _serials(self, words: Words) -> None:
+        """Print and import many serials of one seat."""
+        product, count, rest = words.next(), size(words.next()), words.rest
+        texts = [self._print_one(Words([product, "x1", *rest]), f"many-{number}") for number in range(count)]
+        words.rest = []
+        for first in range(0, count, SERIALS_PER_IMPORT_MAX):
+            self.pair.ask("import", serials=texts[first : first + SERIALS_PER_IMPORT_MAX])
 
     def _check(self, words: Words) -> Reply | Refusal:
         product = words.next()
@@ -358,7 +380,7 @@ class Table:
 
     def _expect_events(self, expected: Words, rows: list[dict[str, Any]]) -> None:
         macs = {name: computer["macs"][0] for name, computer in self._computers.items()}
-        wanted = [EventWords.read(word) for word in expected.rest]
+        wanted = EventWords.read_all(expected.rest)
         expected.rest = []
         shown = [(row["kind"], row["host"], row["serial_id"], row["actor"], row["count"]) for row in rows]
         assert len(wanted) == len(rows), f"the events were {shown}"

@@ -56,14 +56,14 @@ class Model:
     def lapse(self, now: int) -> None:
         """R5: from its renew_by on a lease holds no seat; the record stays."""
         for (code, _), lease in self.leases.items():
-            renew_by = self.renew_by(code, lease)
+            renew_by = self.renew_by(lease)
             if not lease["lapsed"] and renew_by is not None and renew_by <= now:
                 lease["lapsed"] = True
                 self._event("lapsed", code, lease["serial"])
 
-    def renew_by(self, code: str, lease: dict[str, Any]) -> int | None:
-        """R3, R12: the last run, plus the period, plus the time since in which the server did not run."""
-        period_s = self.products[code].period_s
+    def renew_by(self, lease: dict[str, Any]) -> int | None:
+        """R3, R12: the last run, plus the period of then, plus the time since in which the server did not run."""
+        period_s = lease["period_s"]
         if period_s is None:
             return None
         deadline: int = lease["renewed_at"] + period_s
@@ -176,12 +176,12 @@ class Model:
         if before != "active":
             lease.update(serial=free[0], lapsed=False)
             self._event("moved" if before in ("expired", "gone") else "granted", code, free[0])
-        lease.update(renewed_at=now, version=request.get("version") or lease["version"])
+        lease.update(renewed_at=now, period_s=product.period_s, version=request.get("version") or lease["version"])
         self._hold(product, lease, request["component"], key, before in ("none", "lapsed"), now)
         plainly = "already_held" if request["op"] == "acquire" else "renewed"
         return {
             "result": "granted" if before in ("none", "lapsed") else plainly,
-            "renew_by": self.renew_by(code, lease),
+            "renew_by": self.renew_by(lease),
             "heartbeat_s": product.heartbeat_s,
             "lease": self.row(code, number, now),
             "lease_is_told": request["op"] == "acquire" or before != "active" or request.get("want_lease"),
@@ -293,7 +293,7 @@ class Model:
             **{key: lease[key] for key in ("version", "acquired_at", "renewed_at")},
             **{"product": code, "serial_id": lease["serial"], "mac": known["macs"][0]},
             **{"components": sorted(lease["components"]), "state": self.state(lease, now)},
-            "renew_by": self.renew_by(code, lease),
+            "renew_by": self.renew_by(lease),
         }
 
     def _event(self, kind: str, *about: str | None) -> None:

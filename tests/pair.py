@@ -58,6 +58,11 @@ class Pair(Comparison):
         self.store = self._open_store()
         self.ledger = _make_ledger(self.catalog, self.rules)
 
+    def change_catalog(self, catalog: Catalog) -> None:
+        """Let the server read another catalog, as it does before an import."""
+        self.catalog = self.ledger.catalog = catalog
+        self.model.products = catalog.by_code
+
     def outage(self, length_s: int) -> None:
         """Let time pass in which the server does not run."""
         start, self.now = self.now, self.now + length_s

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 UNITS_S = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _SHORT_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SIZE = re.compile(r"x\d+")
 _EVENT = re.compile(
     r"(?P<kind>[a-z_]+)(?::(?P<computer>\w+))?(?:@(?P<serial>\w+))?(?:~(?P<actor>\w+))?(?:\*(?P<amount>\d+))?"
 )
@@ -87,7 +88,7 @@ def value(text: str, now: int) -> Any:
 
 def size(text: str) -> int:
     """Read "x2"."""
-    assert re.fullmatch(r"x\d+", text), f"{text} is no number of seats, like x2"
+    assert _SIZE.fullmatch(text), f"{text} is no number of seats, like x2"
     return int(text[1:])
 
 
@@ -106,6 +107,14 @@ class EventWords(NamedTuple):
         found = _EVENT.fullmatch(text)
         assert found is not None, f"{text} is no event, like granted:pc1@A"
         return cls(**found.groupdict())
+
+    @classmethod
+    def read_all(cls, words: list[str]) -> list["EventWords"]:
+        """Read a list of events; `x1000` repeats the one before it."""
+        found: list[EventWords] = []
+        for word in words:
+            found += [found[-1]] * (size(word) - 1) if _SIZE.fullmatch(word) else [cls.read(word)]
+        return found
 
     def is_like(self, row: Mapping[str, Any], macs: Mapping[str, bytes], ids: Mapping[str, str]) -> bool:
         """Say whether an event of the log is the one meant."""

@@ -69,6 +69,14 @@ def test_a_little_behind_waits() -> None:
     assert machine.run(SET_BACK_S) == START + 30
 
 
+def test_a_second_more_is_set_back() -> None:
+    """Five minutes are the border: a second more, and time goes on by the monotonic clock."""
+    machine = Machine()
+    assert machine.set_wall(-SET_BACK_S - 1) == START
+    assert machine.pass_time(30) == START + 30
+    assert machine.guard.state == BACK and machine.kinds == ["clock_set_back"]
+
+
 def test_set_back_moves_on_by_the_monotonic_clock() -> None:
     """More than five minutes back: time goes on from the mark, and says so once."""
     machine = Machine()

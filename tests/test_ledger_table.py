@@ -8,6 +8,7 @@ import pytest
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Store
+from etcd_stores import open_etcd
 from ledger_table import Case, read_cases, run_case
 
 FOLDER = Path(__file__).parent / "table"
@@ -27,6 +28,12 @@ def test_case_over_memory(path: Path, case: Case) -> None:
 def test_case_over_lmdb(path: Path, case: Case, tmp_path: Path) -> None:
     """Every line is as true on disk, where a restart opens the store anew."""
     run_case(path, case, lmdb_opener(tmp_path))
+
+
+@pytest.mark.parametrize(("path", "case"), CASES, ids=NAMES)
+def test_case_over_etcd(path: Path, case: Case, etcd_endpoint: str, etcd_prefix: bytes) -> None:
+    """Every line is as true where several servers may write."""
+    run_case(path, case, lambda: open_etcd(etcd_endpoint, etcd_prefix))
 
 
 def lmdb_opener(folder: Path) -> Callable[[], Store]:

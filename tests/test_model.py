@@ -1,21 +1,25 @@
-"""Ledger and model driven by the same random requests, over memory and over LMDB; the books checked after every step.
+"""Ledger and model driven by the same random requests, over each store; the books checked after every step.
 
 A failure prints the steps that lead to it, shortened. A difference that was found stays as a line of a table.
 """
 
 import random
 import tempfile
+from itertools import count
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     invariant,
+    multiple,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from als.catalog import Catalog, Component, Product
@@ -24,6 +28,7 @@ from als.protocol import Role
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Store
+from etcd_stores import open_etcd
 from pair import ROOT, ROOT_ADDRESS, START, Pair, Post
 from press import print_serial
 
@@ -69,8 +74,9 @@ runs = st.fixed_dictionaries(
 )
 senders = st.sampled_from(KEYS)
 addresses = st.sampled_from(["192.0.2.1", "192.0.2.1", "192.0.2.2", "127.0.0.1", "::1"])
+acquisitions = st.builds(Post, st.just("acquire"), senders, addresses, runs)
 agents_posts = st.one_of(
-    st.builds(Post, st.just("acquire"), senders, addresses, runs),
+    acquisitions,
     st.builds(Post, st.just("renew"), senders, addresses, runs),
     st.builds(
         lambda sender, address, fields: Post("renew", sender, address, {**fields, "want_lease": True}),
@@ -114,11 +120,12 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         raise NotImplementedError
 
     @initialize(
+        target=texts,
         limit=st.sampled_from([0, 1, 2, 100]),
         agents=st.sampled_from(["open", "open", "open", "listed"]),
         days=st.lists(st.sampled_from([1, 0, 2]), min_size=4, max_size=4),
     )
-    def begin(self, limit: int, agents: str, days: list[int]) -> None:
+    def begin(self, limit: int, agents: str, days: list[int]) -> MultipleResults[str]:
         """Choose the settings, and let there be seats."""
         self.pair.store.close()
         self.pair = Pair(self.open_store, CATALOG, Rules(agents, limit))
@@ -126,6 +133,12 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.pair.ask("admin_add", key=KEYS[2], name="deployer", role=Role.DEPLOYER.text)
         for code, days_of_one in zip(CATALOG.by_code, days, strict=True):
             self.pair.ask("import", serials=[self._print(code, 1, days_of_one, 0, "")])
+        return multiple(*self.printed)
+
+    @initialize(target=regulars, posts=st.lists(acquisitions, min_size=3, max_size=3))
+    def choose_regulars(self, posts: list[Post]) -> MultipleResults[Post]:
+        """Some components run often, so that what takes several requests of one happens often."""
+        return multiple(*posts)
 
     def _print(self, code: str, seats: int, days: int, trial_days: int, fault: str) -> str:
         last_day = self.pair.now // DAY_S - DAY_ZERO + days - 1 if days else 0
@@ -296,6 +309,19 @@ class OverLmdb(LedgerAgainstModel):
         self.folder.cleanup()
 
 
+class OverEtcd(LedgerAgainstModel):
+    """The same over the store of several servers; it takes its etcd from the test below."""
+
+    endpoint = ""
+    numbers = count()
+
+    def open_store(self) -> Store:
+        """Open what stands under this run's prefix."""
+        if not hasattr(self, "prefix"):
+            self.prefix = b"model/%d/" % next(self.numbers)
+        return open_etcd(self.endpoint, self.prefix)
+
+
 TestOverMemory = OverMemory.TestCase
 TestOverMemory.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
@@ -304,3 +330,10 @@ TestOverLmdb = OverLmdb.TestCase
 TestOverLmdb.settings = settings(
     max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_over_etcd(etcd_endpoint: str) -> None:
+    """Ledger and model agree over etcd too."""
+    OverEtcd.endpoint = etcd_endpoint
+    few = settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(OverEtcd, settings=few)
