@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/pytest -q tests/test_architecture.py
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadfile
 
 demo: $(STAMP)
 	$(BIN)/als demo
