@@ -37,7 +37,8 @@ POOLS = ((12, (6, 3)), (20, (10, 5, 2)), (20, (30,)))  # computers, and seats of
 LAPSING = (6, (4,))
 SERVERS = 2
 MEMBERS = 3
-FLAGS = ("--heartbeat-interval=100", "--election-timeout=500", "--pre-vote")  # as docs/cluster.md advises for a local network
+# As docs/cluster.md advises for a local network.
+FLAGS = ("--heartbeat-interval=100", "--election-timeout=500", "--pre-vote")
 
 
 class Fault(NamedTuple):
