@@ -14,6 +14,7 @@ from server_process import ServerProcess, run_to_end, start_failure
 
 if not etcd_nodes.MISSING:
     from als import keyfile
+    from als.records import pack_value
     from als.server.cluster import identity, numbers
     from als.server.cluster.identity import Identity
     from als.server.cluster.peers import Card, card_key
@@ -68,6 +69,16 @@ def test_a_data_folder_keeps_its_number(client: "EtcdClient", etcd_prefix: bytes
         write_card(client, keys, number, NOW_S)
     assert numbers.take(client, keys, tmp_path / "two", NOW_S, no_pause).number == 1
     assert numbers.take(client, keys, tmp_path / "one", NOW_S, no_pause).number == 0
+
+
+def test_a_copied_folder_gets_a_number_of_its_own(client: "EtcdClient", etcd_prefix: bytes, tmp_path: Path) -> None:
+    """What a copy of a data folder remembers is another's number, which may be at work."""
+    keys = Keys(etcd_prefix)
+    (tmp_path / "copy").mkdir()
+    numbers.take(client, keys, tmp_path / "one", NOW_S, no_pause)
+    write_card(client, keys, 0, NOW_S)
+    (tmp_path / "copy" / "one").write_bytes((tmp_path / "one").read_bytes())
+    assert numbers.take(client, keys, tmp_path / "copy" / "one", NOW_S, no_pause).number == 1
 
 
 def test_a_silent_server_loses_its_number(client: "EtcdClient", etcd_prefix: bytes, tmp_path: Path) -> None:
@@ -125,7 +136,7 @@ def test_a_damaged_identity_is_refused() -> None:
     """A changed byte, garbage, or work that would never end are refused, each in a line."""
     sealed = bytearray(identity.seal(Identity("id", "office", keyfile.generate()), SECRET))
     sealed[-1] ^= 1
-    endless = identity.pack_value([b"salt", [1 << 40, 8, 1], bytes(12), b"sealed"])
+    endless = pack_value([b"salt", [1 << 40, 8, 1], bytes(12), b"sealed"])
     for raw in (bytes(sealed), b"\x94", b"garbage", endless):
         with pytest.raises(StoreError):
             identity.unseal(raw, SECRET)
@@ -204,9 +215,17 @@ def test_settings_file_names_the_cluster(etcd_endpoint: str, etcd_prefix: bytes,
     assert run_to_end("check-config", "--data-dir", str(data)).returncode == 0
     with ServerProcess(data) as server:
         assert server.stop() == 0
-    (data / "als.toml").write_text('store = "etcd://a b:99"')
-    done = run_to_end("check-config", "--data-dir", str(data))
-    assert (done.returncode, "store" in done.stderr) == (1, True)
+    for wrong, said in {
+        'store = "etcd://a b:99"': "store",
+        'store = "etcd://a"': "cluster_secret",
+        'store = "etcd://a"\ncluster_secret = "none"': "none: No such file",
+    }.items():
+        (data / "als.toml").write_text(wrong)
+        done = run_to_end("check-config", "--data-dir", str(data))
+        assert (done.returncode, said in done.stderr) == (1, True), done
+    (data / "als.toml").write_text('store = "etcd://a"')
+    secret = str(data / "cluster-secret")
+    assert run_to_end("check-config", "--data-dir", str(data), ALS_CLUSTER_SECRET=secret).returncode == 0
 
 
 def test_commands_for_a_folder_with_a_store(tmp_path: Path) -> None:

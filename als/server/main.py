@@ -1,5 +1,6 @@
 """`als-server`: the command line of the server's own machine. Parses, calls, and turns failures into exit codes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -177,7 +178,7 @@ def run(
     flags = {key: value for key, value in context.params.items() if key not in ("data_dir", "config")}
     chosen = {key: value for key, value in flags.items() if _was_given(context, key)}
     try:
-        settings = load_settings(data_dir, config, chosen)
+        settings = load_whole_settings(data_dir, config, chosen)
     except SettingsError as error:
         fail(str(error), EXIT_CANNOT_START)
     server.set_up_log(settings.log_level)
@@ -206,8 +207,20 @@ def load_settings(data_dir: Path | None, config: Path | None, chosen: dict[str, 
         raise SettingsError(f"{path}: {error}") from None
     settings = Settings(data_dir=folder, **{**values, **chosen})
     settings_file.check(settings)
+    return settings
+
+
+def load_whole_settings(data_dir: Path | None, config: Path | None, chosen: dict[str, Any]) -> Settings:
+    """Put everything together that a server needs which starts now. Raises SettingsError."""
+    settings = load_settings(data_dir, config, chosen)
     settings_file.check_together(settings)
     return settings
+
+
+def _cluster_environment() -> dict[str, Any]:
+    """Give what the environment says of a cluster, for a command that has no flags for it."""
+    given = {key: os.environ.get(f"ALS_{key.upper()}") for key in settings_file.CLUSTER_TEXTS}
+    return {key: Path(value) if key in settings_file.PATHS else value for key, value in given.items() if value}
 
 
 @app.command()
@@ -215,7 +228,8 @@ def check_config(data_dir: DataDirOption = None, config: ConfigOption = None) ->
     """Check settings, catalog and vendors' keys; name file, line and key of what is wrong."""
     data = DataDir(data_dir or folders.server_dir())
     try:
-        settings = load_settings(data_dir, config, {})
+        settings = load_whole_settings(data_dir, config, _cluster_environment())
+        settings_file.check_files(settings)
         catalog, vendor_keys = data.read_catalog(settings.builtin_products), data.read_vendors()
     except (SettingsError, CatalogError) as error:
         fail(str(error), EXIT_REFUSED)
@@ -297,7 +311,7 @@ def migrate(
     chosen = {key: value for key, value in (flags | given).items() if value}
     try:
         folder = Path(urls[True].removeprefix(settings_file.LMDB_SCHEME))
-        rows = server.migrate(source, target, load_settings(folder, None, chosen), SystemClock(), copy=copy)
+        rows = server.migrate(source, target, load_whole_settings(folder, None, chosen), SystemClock(), copy=copy)
     except (SettingsError, StoreError, DataDirError) as error:
         fail(str(error), EXIT_REFUSED)
     _say(f"{rows:,} rows {'copied' if copy else 'moved'} and compared; the books agree")

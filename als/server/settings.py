@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from als import files
 from als.beacon import NAME_BYTES_MAX
 from als.ledger.desk import AGENTS_LISTED, AGENTS_OPEN, NEW_SEATS_PER_ADDRESS_H_DEFAULT
 from als.protocol import PORT
@@ -110,7 +111,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "etcd_compact": (bool,),
     "metrics": (str,),
 }
-_PATHS = ("cluster_secret", "etcd_ca", "etcd_cert", "etcd_key")
+PATHS = ("cluster_secret", "etcd_ca", "etcd_cert", "etcd_key")
+CLUSTER_TEXTS = (*PATHS, "store", "etcd_prefix")
 
 
 def read_file(path: Path, required: bool) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def read_file(path: Path, required: bool) -> dict[str, Any]:
             raise SettingsError(f"{path}: {key}: unknown key; known are {', '.join(_TYPES)}")
         if type(value) not in _TYPES[key]:
             raise SettingsError(f"{path}: {key}: must be a {_TYPES[key][0].__name__}")
-    return values | {key: path.parent / values[key] for key in _PATHS if key in values}
+    return values | {key: path.parent / values[key] for key in PATHS if key in values}
 
 
 def check(settings: Settings) -> None:
@@ -161,6 +163,22 @@ def check_together(settings: Settings) -> None:
         raise SettingsError("etcd_cert: a certificate needs its key, and a key its certificate")
     if settings.etcd_cert is not None and settings.etcd_ca is None:
         raise SettingsError("etcd_ca: a certificate is of use only with the authority of etcd's own")
+
+
+def check_files(settings: Settings) -> None:
+    """Refuse a cluster's files that cannot be read, or that too many can. Raises SettingsError."""
+    for key in PATHS:
+        path: Path | None = getattr(settings, key)
+        if path is None:
+            continue
+        try:
+            path.open("rb").close()
+            if key == "cluster_secret":
+                files.refuse_readable_secret(path)
+        except OSError as error:
+            raise SettingsError(f"{key}: {path}: {error.strerror or error}") from None
+        except files.UnsafeFileError as error:
+            raise SettingsError(f"{key}: {error}") from None
 
 
 def _is_name(name: str) -> bool:

@@ -6,6 +6,7 @@ The number of this data folder's own last run is free as well: we hold the folde
 """
 
 import secrets
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -54,16 +55,31 @@ def take(client: Client, keys: Keys, memory: Path, wall_s: float, pause: Callabl
             fence = claim(client, keys, number, instance, over=row.value if row is not None else None)
         except FencedError:
             continue
-        files.write_atomically(memory, instance)
+        _remember(memory, instance)
         return Taken(number, fence)
     raise StoreError("no server number could be taken: too many servers start at once; try again")
 
 
-def _remembered(memory: Path) -> bytes:
+def _here(memory: Path) -> bytes:
+    """Say where this is, so that a folder that was copied to another machine or place takes nobody's number."""
+    return f"{socket.gethostname()}\0{memory.resolve()}".encode()
+
+
+def _remember(memory: Path, instance: bytes) -> None:
     try:
-        return memory.read_bytes()
+        files.write_atomically(memory, instance + _here(memory))
+    except OSError as error:
+        raise StoreError(f"{memory} cannot be written: {error.strerror or error}") from None
+
+
+def _remembered(memory: Path) -> bytes:
+    """Give the last run's instance; empty when there was none here."""
+    try:
+        written = memory.read_bytes()
     except OSError:
         return b""
+    instance, where = written[:INSTANCE_BYTES], written[INSTANCE_BYTES:]
+    return instance if where == _here(memory) else b""
 
 
 def _choose(rows: Mapping[int, KeyValue], cards: Mapping[int, Card], own: bytes, wall_s: float) -> int | None:

@@ -215,7 +215,8 @@ def _meet(client: EtcdClient, keys: Keys, peers: Peers, clock: Clock) -> None:
 
 
 def _card(settings: Settings, ledger: Ledger, port: int) -> Card:
-    address = settings.bind or socket.gethostname()
+    bind = settings.bind.strip("[]")
+    address = socket.gethostname() if bind in ("", "0.0.0.0", "::") else bind
     return Card(
         name=default_name(),
         address=f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
