@@ -104,6 +104,17 @@ def rows(core: Core, table: Table) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def test_a_seat_that_comes_back_within_a_turn_is_free_in_it() -> None:
+    """Requests of one turn see each other: a seat given back is there for who asks next, in the same transaction."""
+    core = open_core(MemoryStore())
+    wishes = [("acquire", number) for number in range(101)]  # one more than there are seats
+    wishes += [("release", 7), ("acquire", 100), ("acquire", 7)]
+    turn = [letter(operation, peer="127.0.0.1", **wish(number)) for operation, number in wishes]
+    replies = [protocol.decode_reply(reply) for reply in core.turn(turn, Reading(WALL_S, 0.0))]
+    outcomes = [reply["result"] if reply["ok"] else reply["code"] for reply in replies]
+    assert outcomes == ["granted"] * 100 + ["no_free_license", "freed", "granted", "no_free_license"]
+
+
 @pytest.mark.parametrize(("role", "reads"), [(Role.AGENT, 0), (Role.VIEWER, 0), (Role.OPERATOR, 1), (Role.ADMIN, 1)])
 def test_the_catalog_is_read_again_for_those_who_may_import(role: Role, reads: int) -> None:
     """Who may not import cannot make the server read files, and who may makes it read them once a turn."""
