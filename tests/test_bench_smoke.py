@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import etcd_nodes
+
 TIMEOUT_S = 120.0  # far above what a moment takes, for machines that do much else
 PROGRAM = str(Path(sys.executable).with_name("als-bench"))
 SHORT = ("--connections", "4", "--window", "8", "--duration-s", "0.2")
@@ -119,6 +121,15 @@ def test_peers_are_measured_or_missed(tmp_path: Path) -> None:
     assert {"als", "redis", "etcd"} == results["targets"].keys() | results["missing"].keys()
     assert all(target["requests_per_s"] > 0 for target in results["targets"].values())
     assert all(any(name in warning for warning in document["warnings"]) for name in results["missing"])
+
+
+@pytest.mark.skipif(bool(etcd_nodes.MISSING), reason=etcd_nodes.MISSING or "etcd is there")
+def test_cluster_is_measured(tmp_path: Path) -> None:
+    """Servers over an etcd of one member renew and acquire, and service comes back after the server is killed."""
+    results = bench(
+        tmp_path, "cluster", *SHORT, *FEW, "--rounds", "1", "--members", "1", "--servers", "2", "--kills", "0"
+    )
+    assert results["results"]
 
 
 def test_simulation_needs_seats_for_all(tmp_path: Path) -> None:

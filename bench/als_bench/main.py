@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from als import __version__
-from als_bench import environment, fleet, growth, headline, latency, micro, peers, report, saturation, simulate, storms
+from als_bench import (
+    cluster,
+    environment,
+    fleet,
+    growth,
+    headline,
+    latency,
+    micro,
+    peers,
+    report,
+    saturation,
+    simulate,
+    storms,
+)
 from als_bench.processes import BenchError
 from als_bench.report import Results, View
 from als_bench.stage import Load
@@ -267,6 +280,25 @@ def _peers(
     """The same closed loop against redis-server (appendfsync always) and etcd's lease keep-alives, where installed."""
     load = Load(connections, window, leases, rounds, duration_s, seed)
     _run("peers", load, folder, json, lambda: peers.run(load, folder), peers.view, peers.warnings)
+
+
+@app.command("cluster")
+def _cluster(
+    members: Annotated[int, typer.Option(min=1, max=9, help="Members of etcd.")] = 3,
+    servers: Annotated[int, typer.Option(min=1, max=9, help="Servers at most: measured with one, two, and so on.")] = 3,
+    kills: Annotated[int, typer.Option(min=0, max=100, help="How often each kind of part is killed.")] = 3,
+    connections: Connected = 32,
+    window: Window = 64,
+    leases: Leases = 10_000,
+    rounds: Rounds = 3,
+    duration_s: Duration = 3.0,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """Servers over one etcd: renewals and acquires a second, latency, and the gap in service when a part is killed."""
+    wanted = cluster.Wanted(members, servers, kills, connections, window, leases, rounds, duration_s, seed)
+    _run("cluster", wanted, folder, json, lambda: cluster.run(wanted, folder), cluster.view, cluster.warnings)
 
 
 @app.command("simulate")

@@ -4,13 +4,9 @@ A peer is started on a free port with a folder of its own when it is installed, 
 figures flatter it: it speaks without encryption and checks nothing of what ALS checks.
 """
 
-import importlib.util
 import os
-import shutil
-import socket
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +14,13 @@ from typing import Protocol
 
 from als_bench import report
 from als_bench.closed_loop import Count, no_collection
-from als_bench.processes import BenchError, Child, cpu_of
+from als_bench.etcd_members import Members, MissingError, find_program, free_port, wait_for_port
+from als_bench.processes import Child, cpu_of
 from als_bench.report import Results
 from als_bench.stage import ALS, WARM_UP_S, Load, Stage, figures, warnings_of
 from als_bench.workload import RENEW
 
 REDIS, ETCD = "redis", "etcd"
-START_TRIES = 200
-TRY_S = 0.05
 
 
 class Pressing(Protocol):
@@ -109,10 +104,6 @@ def _peers(load: Load, folder: Path) -> Iterator[tuple[dict[str, tuple[Child, Pr
             child.close()
 
 
-class MissingError(Exception):
-    """A peer that cannot be compared with here; the message says what is missing."""
-
-
 def _pressing_of(name: str, port: int, load: Load) -> Pressing:
     if name == REDIS:
         from als_bench.redis_peer import RedisLoop
@@ -124,56 +115,23 @@ def _pressing_of(name: str, port: int, load: Load) -> Pressing:
 
 
 def _start_redis(folder: Path) -> tuple[Child, int]:
-    program = _find("redis-server", "apt install redis-server")
+    program = find_program("redis-server", "apt install redis-server")
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     child = Child([program, *options, "--appendonly", "yes", "--appendfsync", "always", "--logfile", "redis.log"])
-    return _started(child, port)
+    child.start(wait_for_line=False)
+    wait_for_port(child, port)
+    return child, port
 
 
 def _start_etcd(folder: Path) -> tuple[Child, int]:
-    program = _find("etcd", "apt install etcd-server")
-    if importlib.util.find_spec("grpc") is None:
-        raise MissingError("the Python package grpcio is not installed")
-    port, peer_port = free_port(), free_port()
-    here, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
-    options = ["--data-dir", str(folder), "--listen-client-urls", here, "--advertise-client-urls", here]
-    options += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    child = Child([program, *options, "--initial-cluster", f"default={peer}", "--log-level", "error"])
-    return _started(child, port)
+    members = Members(folder, 1)
+    members.start()
+    [member] = members.all
+    return member, member.port
 
 
 STARTS: dict[str, Callable[[Path], tuple[Child, int]]] = {REDIS: _start_redis, ETCD: _start_etcd}
-
-
-def _find(program: str, hint: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise MissingError(f"{program} is not installed ({hint})")
-    return found
-
-
-def free_port() -> int:
-    """Give a TCP port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _started(child: Child, port: int) -> tuple[Child, int]:
-    """Start a peer and wait until its port answers. Raises BenchError."""
-    child.start(wait_for_line=False)
-    for _ in range(START_TRIES):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return child, port
-        except OSError:
-            if not child.is_running():
-                break
-            time.sleep(TRY_S)
-    said = child.said()
-    child.close()
-    raise BenchError(f"a peer did not start: {said or 'it said nothing'}")
 
 
 def warnings(results: Results) -> list[str]:

@@ -84,6 +84,15 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def name(self) -> str:
+        """The program."""
+        return self._arguments[0]
+
+    def add_arguments(self, *arguments: str) -> None:
+        """Give it more arguments, from its next start on."""
+        self._arguments += arguments
+
     def start(self, *, wait_for_line: bool = True) -> str:
         """Start it and give its first line. Raises BenchError when it says none in time."""
         try:

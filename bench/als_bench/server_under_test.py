@@ -20,17 +20,20 @@ _READY = re.compile(r"ready: .+ on \S+:([0-9]+)\Z")
 class ServerUnderTest(Child):
     """A server process and its data folder, which goes with it. `port` and `ready_s` once started."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Make the data folder inside `folder` (None: the system's place for temporary files)."""
+    def __init__(self, folder: Path | None = None, *more: str, vendor: Vendor | None = None) -> None:
+        """Make the data folder inside `folder` (None: the system's place for temporary files).
+
+        `more` are options of `als-server run`; the server counts the serials of `vendor`, or of one of its own.
+        """
         self._temporary = tempfile.TemporaryDirectory(prefix="als-bench-", dir=folder, ignore_cleanup_errors=True)
         self.data_dir = Path(self._temporary.name) / "data"
         self.data_dir.mkdir(mode=0o700)
-        self.vendor = Vendor()
+        self.vendor = vendor or Vendor()
         self.vendor.write_key(self.data_dir)
         self.port = 0
         self.ready_s = 0.0
         options = ["--data-dir", str(self.data_dir), "--bind", HERE, "--port", "0", "--discovery-port", "0"]
-        super().__init__([sys.executable, "-c", _RUN, "run", *options, "--log-level", "warning"])
+        super().__init__([sys.executable, "-c", _RUN, "run", *options, *more, "--log-level", "warning"])
 
     @property
     def store_dir(self) -> Path:
