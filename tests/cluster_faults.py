@@ -24,7 +24,7 @@ from als.store.transaction import Table
 from cluster_history import Deed, Replay, lost
 from cluster_load import Load, Place, Pool, Worker
 from cluster_site import ClusterSite
-from etcd_nodes import Cluster, Node
+from etcd_nodes import START_TIMEOUT_S, Cluster, Node
 from etcd_watch import history
 from server_process import ServerProcess
 
@@ -136,7 +136,7 @@ class Stage:
             victim.start()
 
     def _member(self, cluster: Cluster, is_leader: bool) -> Node:
-        client = EtcdClient(cluster.endpoints)
+        client = EtcdClient(cluster.endpoints, call_deadline_s=START_TIMEOUT_S)
         try:
             return self._source.choice(
                 [node for node in cluster.nodes if client.status(node.endpoint).is_leader == is_leader]

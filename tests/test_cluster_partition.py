@@ -26,7 +26,7 @@ from als.store.transaction import Table
 from cluster_history import Replay
 from cluster_site import ClusterSite
 from contract_client import Client
-from etcd_nodes import Cluster, Node, free_ports
+from etcd_nodes import START_TIMEOUT_S, Cluster, Node, free_ports
 from etcd_watch import history
 from network_islands import Islands
 from server_process import Product, ServerProcess
@@ -88,7 +88,7 @@ def asked(site: IslandSite, product: Product) -> dict[str, Any]:
 
 def member(cluster: Cluster, is_leader: bool) -> int:
     """Give the number of the leader, or of one that follows it."""
-    client = EtcdClient(cluster.endpoints)
+    client = EtcdClient(cluster.endpoints, call_deadline_s=START_TIMEOUT_S)
     try:
         return next(
             number for number, node in enumerate(cluster.nodes) if client.status(node.endpoint).is_leader == is_leader
