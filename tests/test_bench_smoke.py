@@ -125,11 +125,13 @@ def test_peers_are_measured_or_missed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(bool(etcd_nodes.MISSING), reason=etcd_nodes.MISSING or "etcd is there")
 def test_cluster_is_measured(tmp_path: Path) -> None:
-    """Servers over an etcd of one member renew and acquire, and service comes back after the server is killed."""
+    """One server and two over an etcd of one member renew, and acquire in one product and in many."""
     results = bench(
         tmp_path, "cluster", *SHORT, *FEW, "--rounds", "1", "--members", "1", "--servers", "2", "--kills", "0"
     )
-    assert results["results"]
+    rows = results["results"]["rows"]
+    assert [row["servers"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    assert all(row["requests"] > 0 for row in rows)
 
 
 def test_simulation_needs_seats_for_all(tmp_path: Path) -> None:

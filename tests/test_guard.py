@@ -150,10 +150,12 @@ def test_a_jump_can_be_accepted_at_once() -> None:
 
 
 def test_a_restart_is_an_outage() -> None:
-    """The time from the last alive mark to the next start is one outage."""
-    machine = Machine(wall_s=START + HOUR)
-    assert machine.kinds == ["outage"]
-    assert machine.look() == START + HOUR
+    """The time from the last alive mark to the next start is one outage, however short."""
+    for seconds in (1, STOPPED_S, HOUR):
+        machine = Machine(wall_s=START + seconds)
+        assert machine.kinds == ["outage"]
+        assert machine.look() == START + seconds
+    assert Machine(wall_s=START).kinds == []
 
 
 def test_a_long_absence_is_a_jump_at_start() -> None:
