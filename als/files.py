@@ -4,12 +4,18 @@ Our own fifteen lines, because the libraries for it (atomicwrites and its forks)
 sync the folder.
 """
 
+import io
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SECRET_MODE = 0o600
+PACED_BYTES = 1 << 20
 
 
 class UnsafeFileError(Exception):
@@ -32,6 +38,42 @@ def write_atomically(path: Path, data: bytes, mode: int = SECRET_MODE) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+class PacedWriter(io.FileIO):
+    """A new file that is synced after every PACED_BYTES, and when it is closed.
+
+    So the disk never has much to write at once, and who else waits for it, as a server does at each commit, is hardly
+    held up. Raises OSError.
+    """
+
+    def __init__(self, path: Path, mode: int = SECRET_MODE) -> None:
+        super().__init__(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
+        self._unsynced_bytes = 0
+
+    def write(self, data: "ReadableBuffer") -> int:
+        """Write all of it."""
+        whole = memoryview(data).cast("B")
+        rest = whole
+        while rest:
+            written = super().write(rest[:PACED_BYTES]) or 0
+            rest = rest[written:]
+            self._unsynced_bytes += written
+            if self._unsynced_bytes >= PACED_BYTES:
+                self._sync()
+        return len(whole)
+
+    def close(self) -> None:
+        """Sync what is left, and close."""
+        if not self.closed:
+            try:
+                self._sync()
+            finally:
+                super().close()
+
+    def _sync(self) -> None:
+        os.fsync(self.fileno())
+        self._unsynced_bytes = 0
 
 
 def give_to_owner_of(folder: Path, file: int | Path) -> None:

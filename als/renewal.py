@@ -45,6 +45,11 @@ _decode = msgspec.msgpack.Decoder(Renewal).decode
 encode_id = msgspec.msgpack.Encoder().encode  # the one thing in which the replies of a turn's usual renewals differ
 
 
+def looks_like(frame: bytes) -> bool:
+    """Say whether a frame may hold a renewal, without reading it."""
+    return _IS_RENEWAL in frame
+
+
 def read(frame: bytes) -> Renewal | None:
     """Give the renewal that a frame holds; None for everything else."""
     if _IS_RENEWAL not in frame or len(frame) > protocol.REQUEST_BYTES_MAX:

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         done = run_to_end("backup", str(tmp_path / "nowhere" / "als.tar"), "--data-dir", str(data_dir))
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1 and "nowhere" in done.stderr
+        assert server.stop() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no ulimit")
+def test_a_backup_for_which_there_is_no_room_leaves_nothing(tmp_path: Path) -> None:
+    """A copy that cannot be written to its end is given up with a line that says why, and hangs nothing."""
+    data_dir = tmp_path / "data"
+    with ServerProcess(data_dir) as server:
+        limited = 'ulimit -f 16; exec "$0" -c "from als.server.main import main; main()" backup "$1" --data-dir "$2"'
+        done = subprocess.run(
+            ["sh", "-c", limited, sys.executable, str(tmp_path / "als.tar"), str(data_dir)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "could not be made" in done.stderr and "File too large" in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
         assert server.stop() == 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

@@ -4,8 +4,6 @@ A backup is taken beside a running server from a read snapshot, and checked befo
 touches a live store, and keeps what was there.
 """
 
-import io
-import os
 import secrets
 import shutil
 import tarfile
@@ -71,14 +69,10 @@ def _copy_store(data: DataDir, folder: Path) -> None:
 
 def _write_tar(data: DataDir, store: Path, target: Path) -> None:
     """Write the members, and have them on the disk."""
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            tar.add(store, STORE_MEMBER, recursive=False)
-            for path in _settings_files(data.path):
-                tar.add(path, path.relative_to(data.path).as_posix(), recursive=False)
-        file.flush()
-        os.fsync(file.fileno())
+    with files.PacedWriter(target) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.add(store, STORE_MEMBER, recursive=False)
+        for path in _settings_files(data.path):
+            tar.add(path, path.relative_to(data.path).as_posix(), recursive=False)
 
 
 def _settings_files(folder: Path) -> Iterator[Path]:
@@ -116,10 +110,8 @@ def _extract(path: Path, folder: Path) -> None:
                 assert source is not None
                 target = folder / member.name
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                with _create(target) as file:
+                with files.PacedWriter(target, _mode_of(target)) as file:
                     shutil.copyfileobj(source, file)
-                    file.flush()
-                    os.fsync(file.fileno())
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BackupError(f"{path} cannot be read as a backup: {error}") from None
     for name in (STORE_MEMBER, f"{SERVER}.key_secret"):
@@ -127,9 +119,8 @@ def _extract(path: Path, folder: Path) -> None:
             raise BackupError(f"{path} is no whole backup: {name} is missing")
 
 
-def _create(path: Path) -> io.BufferedWriter:
-    mode = 0o600 if path.suffix not in (".key", ".pub", ".toml") else 0o644
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
+def _mode_of(path: Path) -> int:
+    return files.SECRET_MODE if path.suffix not in (".key", ".pub", ".toml") else 0o644
 
 
 def _is_ours(member: tarfile.TarInfo) -> bool:

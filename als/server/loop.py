@@ -18,6 +18,7 @@ from als.server import access
 from als.server.answering import Answering
 from als.server.backlog import Backlog
 from als.server.core import Letter, Turns, refuse_busy
+from als.server.gathering import Gathering
 
 BATCH_MAX = 2_500  # requests in a turn: some 25 ms, and one fsync for all of them
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
@@ -58,7 +59,15 @@ class Sockets:
 class Loop:
     """Runs turns until told to stop. `wake` becomes readable when a signal has come."""
 
-    def __init__(self, core: Turns, sockets: Sockets, answering: Answering, clock: Clock, wake: socket.socket) -> None:
+    def __init__(
+        self,
+        core: Turns,
+        sockets: Sockets,
+        answering: Answering,
+        clock: Clock,
+        wake: socket.socket,
+        pause: Callable[[float], None] = clock.pause,
+    ) -> None:
         self._core = core
         self._sockets = sockets
         self._answering = answering
@@ -71,6 +80,7 @@ class Loop:
             self._poller.register(readable, zmq.POLLIN)
         self._second = 0
         self._backlog = Backlog()
+        self._gathering = Gathering(pause)
         self._fresh: list[Letter] = []
 
     def run(self) -> None:
@@ -107,6 +117,8 @@ class Loop:
     def _drain(self, monotonic_s: float) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""
         self._fresh = list(self._receive(DRAINED_MAX, monotonic_s))
+        if not self._backlog:  # who comes meanwhile is taken as if he had come with the first: all are fresh
+            self._gathering.gather(self._fresh, lambda: list(self._receive(DRAINED_MAX, monotonic_s)), monotonic_s)
         if self._backlog or len(self._fresh) > BATCH_MAX:
             for letter in self._fresh:
                 if not self._backlog.add(letter):

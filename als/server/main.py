@@ -275,6 +275,8 @@ def backup(
     A cluster keeps its licenses in etcd: etcdctl snapshot save copies all of it; als-server migrate --copy brings them
     into a folder of which this command makes a backup as usual.
     """
+    if hasattr(os, "nice"):
+        os.nice(19)  # a server on this machine goes first
     try:
         size_bytes = backups.make(DataDir(data_dir or folders.server_dir()), file)
     except BackupError as error:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,26 @@ class LmdbTransaction:
         self._txn.abort()
 
 
+class _Writing(threading.Thread):
+    """Writes what comes through a pipe, until the pipe is closed; `error` says why it ended before."""
+
+    def __init__(self, source: int, target: files.PacedWriter) -> None:
+        super().__init__(name="als-copy")
+        self.error: OSError | None = None
+        self._source = source
+        self._target = target
+        self.start()
+
+    def run(self) -> None:
+        """Write; a pipe that nobody reads any more ends who writes into it."""
+        with os.fdopen(self._source, "rb", 0) as source:
+            try:
+                while piece := source.read(files.PACED_BYTES):
+                    self._target.write(piece)
+            except OSError as error:
+                self.error = error
+
+
 class LmdbStore:
     """The tables in one LMDB environment, in the folder `path` (made when missing)."""
 
@@ -267,11 +288,23 @@ class LmdbStore:
         return int(self._env.reader_check())
 
     def copy(self, folder: Path) -> None:
-        """Copy a consistent snapshot, compacted, into `folder`. Runs beside the loop. Raises StoreError."""
-        try:
-            self._env.copy(str(folder), compact=True)
-        except (lmdb.Error, OSError) as error:
-            raise StoreError(self._explain("could not be copied", error)) from error
+        """Copy a consistent snapshot, compacted, into `folder`, a piece at a time. Runs beside the loop.
+
+        Raises StoreError, OSError.
+        """
+        with files.PacedWriter(folder / "data.mdb") as target:
+            source, sink = os.pipe()
+            writing = _Writing(source, target)
+            try:
+                self._env.copyfd(sink, compact=True)
+            except (lmdb.Error, OSError) as error:
+                if writing.error is None:
+                    raise StoreError(self._explain("could not be copied", error)) from error
+            finally:
+                os.close(sink)
+                writing.join()
+            if writing.error is not None:
+                raise writing.error
 
     def used_bytes(self) -> int:
         """Give the size of the pages in use, the free ones left out."""
