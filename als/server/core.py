@@ -20,7 +20,11 @@ from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
 
-SWEPT_PER_TURN_MAX = 40  # about 1 ms: a storm of lapses must not be felt by those who renew
+# A storm of lapses must not be felt by those who renew: a lapse costs as much as five renewals, so a turn is lengthened
+# by about half at most; one that serves nobody may do more.
+SWEPT_PER_TURN_LEAST = 10
+SWEPT_PER_REQUEST = 0.1
+SWEPT_PER_IDLE_TURN = 100
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
@@ -113,7 +117,7 @@ class Core:
             tx = self.store.begin()
             try:
                 replies, renewals = self._apply_all(tx, letters, now, has_time)
-                self._do_housekeeping(tx, now)
+                self._do_housekeeping(tx, now, len(replies))
                 self.store.submit(tx)
             except StoreFullError:
                 tx.abort()
@@ -180,11 +184,12 @@ class Core:
             return protocol.encode_refusal(request["id"], now, answer)
         return protocol.encode_reply(request["id"], now, answer)
 
-    def _do_housekeeping(self, tx: Transaction, now: int) -> None:
-        """Sweep when a second is over or more is left; set the alive mark."""
+    def _do_housekeeping(self, tx: Transaction, now: int, served: int) -> None:
+        """Sweep when a second is over or more is left, less in a turn that serves; set the alive mark."""
         monotonic_s = self._reading.monotonic_s
         if self.needs_turn(self._reading):
-            self._more_to_sweep = self.ledger.sweep(tx, now, SWEPT_PER_TURN_MAX) > 0
+            most = SWEPT_PER_TURN_LEAST + int(served * SWEPT_PER_REQUEST) if served else SWEPT_PER_IDLE_TURN
+            self._more_to_sweep = self.ledger.sweep(tx, now, most) > 0
             self._swept_at = monotonic_s
         if monotonic_s - self._marked_at >= MARK_EVERY_S:
             self._mark(tx)
