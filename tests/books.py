@@ -22,6 +22,7 @@ from als.records import (
     StoreCounts,
     due_key,
     end_key,
+    lease_key,
     pool_key,
     split_lease_key,
     unpack_value,
@@ -64,7 +65,7 @@ def read(tx: Transaction) -> Books:
     """Read the tables."""
     return Books(
         serials={_int(key): SerialRecord.unpack(raw) for key, raw in rows(tx, Table.SERIALS)},
-        seats={_int(key): Seats.unpack(raw) for key, raw in rows(tx, Table.SEATS)},
+        seats=seats_by_serial(tx),
         leases={_lease_key(key): Lease.unpack(raw) for key, raw in rows(tx, Table.LEASES)},
         computers={_int(key): Computer.unpack(raw) for key, raw in rows(tx, Table.COMPUTERS)},
         addresses={key: _int(raw[:8]) for key, raw in rows(tx, Table.ADDRESSES)},
@@ -94,6 +95,18 @@ def mistakes(tx: Transaction, catalog: Catalog) -> list[str]:
         *_computer_mistakes(books),
         *_count_mistakes(tx, books),
     ]
+
+
+def seats_by_serial(tx: Transaction) -> dict[int, Seats]:
+    """The seats of every serial, by its number."""
+    return {_int(key): Seats.unpack(raw) for key, raw in rows(tx, Table.SEATS)}
+
+
+def lease_of(tx: Transaction, product: int, mac: bytes) -> Lease | None:
+    """The lease of the computer with this address, by the tables alone."""
+    known = tx.get(Table.ADDRESSES, mac)
+    raw = None if known is None else tx.get(Table.LEASES, lease_key(product, _int(known[:8])))
+    return None if raw is None else Lease.unpack(raw)
 
 
 def outages(tx: Transaction) -> list[Outage]:

@@ -16,15 +16,14 @@ import books
 from als import catalog
 from als.clock import monotonic_s
 from als.ledger.audit import Audit
-from als.store.etcd import ops
-from als.store.etcd.client import EtcdClient
 from als.store.etcd.keys import Keys
 from als.store.etcd.snapshot import EtcdSnapshot
 from als.store.transaction import Table
 from cluster_history import Deed, Replay, lost
 from cluster_load import Load, Place, Pool, Worker
 from cluster_site import ClusterSite
-from etcd_nodes import START_TIMEOUT_S, Cluster, Node
+from etcd_nodes import Cluster, Node
+from etcd_patience import PatientClient
 from etcd_watch import history
 from server_process import ServerProcess
 
@@ -136,13 +135,12 @@ class Stage:
             victim.start()
 
     def _member(self, cluster: Cluster, is_leader: bool) -> Node:
-        client = EtcdClient(cluster.endpoints, call_deadline_s=START_TIMEOUT_S)
+        client = PatientClient(cluster.endpoints)
         try:
-            return self._source.choice(
-                [node for node in cluster.nodes if client.status(node.endpoint).is_leader == is_leader]
-            )
+            leader = client.leader()
         finally:
             client.close()
+        return self._source.choice([node for node in cluster.nodes if (node.endpoint == leader) == is_leader])
 
 
 def _examine(cluster: Cluster, site: ClusterSite, load: Load, faults: Sequence[tuple[Fault, float]]) -> Outcome:
@@ -151,9 +149,9 @@ def _examine(cluster: Cluster, site: ClusterSite, load: Load, faults: Sequence[t
     keys = Keys(PREFIX)
     replay = Replay(PREFIX)
     products = catalog.load(site.server.data_dir / "catalog.d")
-    client = EtcdClient(cluster.endpoints)
+    client = PatientClient(cluster.endpoints)
     try:
-        last = client.txn([], [ops.put(keys.name(Table.META, b"end of the test"), b"")]).revision
+        last = client.mark(keys.name(Table.META, b"end of the test"))
         replay.run(history(cluster.endpoints[0], PREFIX, last))
         stop = PREFIX[:-1] + bytes((PREFIX[-1] + 1,))
         rows = {row.key: row.value for row in client.range(PREFIX, stop, revision=last).rows}

@@ -24,8 +24,12 @@ _PROGRAM = str(Path(sys.executable).with_name("als-server"))
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Give this process's environment without the user's own ALS settings."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("ALS_")}
+    """Give this process's environment without the user's own ALS settings and without the size of his screen.
+
+    The size comes with readline, which pytest loads: the workers of a run on several cores inherit 80 columns.
+    """
+    unwanted = ("COLUMNS", "LINES")
+    kept = {key: value for key, value in os.environ.items() if key not in unwanted and not key.startswith("ALS_")}
     return kept | extra
 
 

@@ -17,7 +17,7 @@ from als.ledger import Ledger, Rules
 from als.protocol import Refusal, Role
 from als.records import LeaseState
 from als.server.core import Core, Letter
-from books import deadline, mistakes, outages, read
+from books import deadline, lease_of, mistakes, outages, seats_by_serial
 from comparison import AUDITOR, Comparison, differences
 from model import Model
 from pair import ROOT
@@ -221,10 +221,8 @@ class Simulation:
             found = mistakes(tx, CATALOG)
             if found:
                 self.complain(f"the books are wrong: {found}")
-        books = read(tx)
         away = outages(tx)
-        tx.abort()
-        for number, seats in books.seats.items():
+        for number, seats in seats_by_serial(tx).items():
             if seats.used > seats.total:
                 self.complain(f"serial {number} has {seats.used} of {seats.total} seats used")
         holders: dict[str, set[bytes]] = {code: set() for code in CATALOG.by_code}
@@ -233,11 +231,12 @@ class Simulation:
                 continue
             holders[agent.product].add(agent.mac)
             product = CATALOG.by_code[agent.product].number
-            lease = books.leases.get((product, books.addresses.get(agent.mac, -1)))
+            lease = lease_of(tx, product, agent.mac)
             if lease is None or lease.state is not LeaseState.ACTIVE:
                 self.complain(f"{agent.computer['host']} was told of {agent.product}, and {lease} is there")
             elif lease.period_s and deadline(lease, away) <= now:
                 self.complain(f"{agent.computer['host']} was told of {agent.product}, and {lease} has lapsed")
+        tx.abort()
         for code, macs in holders.items():
             seats_of_all = sum(s["slip"].seats for s in self.model.serials.values() if s["slip"].product == code)
             if len(macs) > seats_of_all:

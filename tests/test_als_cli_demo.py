@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -51,25 +52,21 @@ def left_behind(folder: Path) -> list[str]:
     return files + [line for line in lines if str(folder) in line]
 
 
-def test_story_in_plain_lines(tmp_path: Path) -> None:
-    """Where there is no terminal the story is told in plain lines; nothing is left behind."""
-    done = subprocess.run(
-        [ALS, "demo", "--seconds", "12"],
-        env=environment(TMPDIR=str(tmp_path), TEMP=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=END_S_MAX,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout
-    assert_told(done.stdout)
-    assert "STUDIO [########] 3 of 3 used, VIEWER [#.......] 1 of 5 used" in done.stdout
-    assert "STUDIO [#####...] 2 of 3 used, 1 lapsed" in done.stdout
-    assert left_behind(tmp_path) == []
+@pytest.fixture(scope="module")
+def plain_story(tmp_path_factory: pytest.TempPathFactory) -> Iterator["tuple[subprocess.Popen[str], Path]"]:
+    """A demo without a terminal, and the folder that it works in; it goes on while the one on a terminal is read."""
+    folder = tmp_path_factory.mktemp("plain")
+    variables = environment(TMPDIR=str(folder), TEMP=str(folder))
+    words = [ALS, "demo", "--seconds", "12"]
+    with subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, folder
+        finally:
+            process.terminate()  # and it stops its server
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+@pytest.mark.usefixtures("plain_story")
 def test_story_on_a_terminal(tmp_path: Path) -> None:
     """On a terminal the pools and computers are shown while the story is told, and the cursor is back at its end."""
     from terminal import Terminal
@@ -82,6 +79,18 @@ def test_story_on_a_terminal(tmp_path: Path) -> None:
         assert re.search(r"bruno +00:00:5e:00:53:02 +no power +[0-9]+ +STUDIO lapsed", terminal.text)
         assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
     assert left_behind(tmp_path) == []
+
+
+def test_story_in_plain_lines(plain_story: "tuple[subprocess.Popen[str], Path]") -> None:
+    """Where there is no terminal the story is told in plain lines; nothing is left behind."""
+    process, folder = plain_story
+    told, errors = process.communicate(timeout=END_S_MAX)
+    assert (process.returncode, errors) == (0, "")
+    assert "\x1b" not in told
+    assert_told(told)
+    assert "STUDIO [########] 3 of 3 used, VIEWER [#.......] 1 of 5 used" in told
+    assert "STUDIO [#####...] 2 of 3 used, 1 lapsed" in told
+    assert left_behind(folder) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such signals")

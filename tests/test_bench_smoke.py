@@ -72,6 +72,15 @@ def test_fleet_connects_all(tmp_path: Path) -> None:
     assert results["steady"]["server_core_percent"] >= 0
 
 
+def test_a_fleet_has_its_licenses_again(tmp_path: Path) -> None:
+    """Agents whose server is away for a moment hold their licenses again, and the document says what was wanted."""
+    arguments = ("--agents", "8", "--heartbeat-s", "1", "--away-s", "0.5", "--kill", "--seed", "7")
+    document = bench(tmp_path, "comeback", *arguments)
+    results = document["results"]
+    assert document["settings"] == {"agents": 8, "heartbeat_s": 1, "away_s": 0.5, "kill": True, "seed": 7}
+    assert results["all_back"] and results["holding"] == results["leases_kept"] == 8 and results["lost"] == 0
+
+
 @pytest.mark.parametrize("kind", ["import", "backup"])
 def test_storm_passes(tmp_path: Path, kind: str) -> None:
     """A storm breaks into the load and passes, and renewals before, during and after it are told apart."""

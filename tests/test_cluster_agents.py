@@ -30,6 +30,7 @@ HEARTBEAT_S_MAX = HEARTBEAT_S * 1.1
 MOVED_S_MAX = 3.0
 WAIT_S = 30.0
 PAUSE_S = 0.02
+LISTINGS_MAX = 5
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGSTOP")
 
@@ -126,21 +127,39 @@ def test_a_search_finds_one_name_with_two_addresses(cluster: Cluster, discovery_
     assert {port for _, port in found.addresses} == {server.port for server in cluster.servers}
 
 
-def test_the_list_names_a_cluster_once(cluster: Cluster, discovery_port: int) -> None:
-    """`als --list` shows the name beside the first address and the others below; programs get full lines."""
+def listings(discovery_port: int) -> list[str]:
+    """Give what `als --list` says in each of its forms, on networks that stay what they are (other tests make some)."""
 
     def listed(*forms: str) -> str:
         line = [str(ALS), "--list", "--discovery-port", str(discovery_port), *forms]
         done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 
-    rows = [line.split() for line in listed().splitlines()[1:]]
+    for _ in range(LISTINGS_MAX):
+        networks = discovery.broadcast_addresses()
+        found = [listed(), listed("--plain"), listed("--json")]
+        if networks == discovery.broadcast_addresses():
+            return found
+    raise AssertionError("this machine's networks come and go")
+
+
+def test_programs_do_not_know_the_width_of_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's programs write to a pipe is not folded for the screen of whoever runs the tests."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "COLUMNS" not in environment() and environment(COLUMNS="120")["COLUMNS"] == "120"
+
+
+def test_the_list_names_a_cluster_once(cluster: Cluster, discovery_port: int) -> None:
+    """`als --list` shows the name beside the first address and the others below; programs get full lines."""
+
+    table, tabbed, text = listings(discovery_port)
+    rows = [line.split() for line in table.splitlines()[1:]]
     assert sum("office" in row for row in rows) == 1
     assert rows[0][0] == "office" and len(rows) >= 2
     assert all(len(row) == 2 for row in rows[1:])
-    plain = [line.split("\t") for line in listed("--plain").splitlines()]
+    plain = [line.split("\t") for line in tabbed.splitlines()]
     assert {row[0] for row in plain} == {"office"} and len(plain) == len(rows)
-    (document,) = json.loads(listed("--json"))["rows"]
+    (document,) = json.loads(text)["rows"]
     assert len(document["addresses"]) == len(rows)
 
 

@@ -1,11 +1,10 @@
 """Serials in texts: every good one is found on its line, every bad one is named, and nothing else is."""
 
 import base64
+import cProfile
 import random
-import sys
 import zlib
 from collections.abc import Callable
-from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -294,19 +293,14 @@ HOSTILE = {
 
 def calls_of_search(text: str) -> int:
     """Search a text and count the calls of functions that it takes, which no busy machine changes."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
+    profile = cProfile.Profile()
+    profile.enable()
     try:
         for _ in find(text):
             pass
     finally:
-        sys.setprofile(None)
-    return calls
+        profile.disable()
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 @pytest.mark.parametrize("what", HOSTILE)

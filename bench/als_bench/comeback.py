@@ -4,15 +4,13 @@ Every agent is the SDK's own: a session, a keeper and a connection with its own 
 since thousands of agents share this process. There are exactly as many seats as agents.
 """
 
-import argparse
 import heapq
 import itertools
 import random
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
@@ -22,7 +20,7 @@ from als_agents.client import Context
 from als_agents.keeper import Keeper
 from als_agents.server import Server
 from als_agents.session import RETRY_OF_SILENCE_MAX, Event, Notice, Session, State
-from als_bench import environment, report
+from als_bench import report
 from als_bench.connections import sockets_possible
 from als_bench.processes import BenchError
 from als_bench.report import Results
@@ -38,7 +36,6 @@ SETTLE_S_MAX = 60.0  # beyond a heartbeat: how long the first acquire of all may
 START_S_MAX = 60.0
 BEHIND_S_MAX = 0.5  # more, and what this process has to catch up is counted against the fleet
 SHARE_MAX = 0.25  # of the fleet, in any one second
-EXIT_FAILED = 1
 _CATALOG = """\
 [products.{code}]
 number = {number}
@@ -54,19 +51,16 @@ name = "Agent"
 class Comeback:
     """`agents` with a heartbeat every `heartbeat_s` lose their server for `away_s`; `kill` ends it with SIGKILL."""
 
-    agents: int = 2_000
-    heartbeat_s: int = 10
-    away_s: float = 20.0
-    kill: bool = False
-    seed: int = 1
+    agents: int
+    heartbeat_s: int
+    away_s: float
+    kill: bool
+    seed: int
 
     @property
     def back_s_max(self) -> float:
         """How long all may take to be back: what the longest retry can be after such an absence, and some more."""
         return RETRY_OF_SILENCE_MAX * self.away_s + self.heartbeat_s + 30.0
-
-
-DEFAULT = Comeback()
 
 
 class _Server(ServerUnderTest):
@@ -277,6 +271,11 @@ def per_second(times: Sequence[float], begin_s: float) -> list[int]:
 
 
 def warnings(results: Results) -> list[str]:
+    """Say what went wrong, nothing of which may; and why the figures may be worse than the truth."""
+    return [*faults(results), *doubts(results)]
+
+
+def faults(results: Results) -> list[str]:
     """Say what went wrong; nothing may."""
     found = []
     if not results["all_back"] or results["holding"] != results["agents"]:
@@ -308,30 +307,3 @@ def view(results: Results) -> list[str]:
         f"{most / results['steady_requests_per_s']:.1f} times the steady rate",
         f"requests in each second: {' '.join(str(count) for count in results['requests_per_second'])}",
     ]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run it from the command line; 1 when an agent lost its license or too many came at once."""
-    parser = argparse.ArgumentParser(prog="als_bench.comeback", description=__doc__)
-    parser.add_argument("--agents", type=int, default=DEFAULT.agents, help="default: %(default)s")
-    parser.add_argument("--heartbeat-s", type=int, default=DEFAULT.heartbeat_s, help="default: %(default)s")
-    parser.add_argument("--away-s", type=float, default=DEFAULT.away_s, help="default: %(default)s")
-    parser.add_argument("--kill", action="store_true", help="end the server with SIGKILL, not SIGTERM")
-    parser.add_argument("--seed", type=int, default=DEFAULT.seed, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, help="where the store is made; default: the system's temporary folder")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    given = parser.parse_args(argv)
-    comeback = Comeback(given.agents, given.heartbeat_s, given.away_s, given.kill, given.seed)
-    try:
-        machine = environment.look(given.folder)
-        results = run(comeback, given.folder)
-    except BenchError as error:
-        report.tell(f"als_bench.comeback: {error}")
-        return EXIT_FAILED
-    found = [*machine.warnings(), *doubts(results), *warnings(results)]
-    report.write(report.document("comeback", machine, asdict(comeback), results, found), view, given.json)
-    return EXIT_FAILED if warnings(results) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 from als import __version__
 from als_bench import (
     cluster,
+    comeback,
     environment,
     fleet,
     growth,
@@ -27,6 +27,21 @@ from als_bench import (
     saturation,
     simulate,
     storms,
+)
+from als_bench.options import (
+    Connected,
+    Duration,
+    Folder,
+    Json,
+    Kind,
+    Leases,
+    Operation,
+    Plot,
+    Rate,
+    Rounds,
+    Seed,
+    What,
+    Window,
 )
 from als_bench.processes import BenchError
 from als_bench.report import Results, View
@@ -43,66 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", envvar="ALS_BENCH_JSON", help="Print one JSON document.")]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="ALS_BENCH_FOLDER",
-        help="Where the stores of benchmarks are made, and taken away again: the disk that is measured.",
-        show_default="the system's place for temporary files",
-        exists=True,
-        file_okay=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(envvar="ALS_BENCH_SEED", help="Seed of all chance in the load.")]
-Connected = Annotated[
-    int, typer.Option(envvar="ALS_BENCH_CONNECTIONS", min=1, max=1_000, help="Connections of the load.")
-]
-Window = Annotated[
-    int, typer.Option(envvar="ALS_BENCH_WINDOW", min=1, max=900, help="Requests under way on each connection.")
-]
-Leases = Annotated[
-    int, typer.Option(envvar="ALS_BENCH_LEASES", min=1, max=5_000_000, help="Leases in the store before.")
-]
-Rounds = Annotated[int, typer.Option(envvar="ALS_BENCH_ROUNDS", min=1, max=100, help="Rounds; medians are reported.")]
-Duration = Annotated[
-    float,
-    typer.Option("--duration-s", envvar="ALS_BENCH_DURATION_S", min=0.05, max=600, help="Seconds of each measurement."),
-]
-Rate = Annotated[
-    float | None,
-    typer.Option(min=1, max=1_000_000, help="Requests a second.", show_default="half of saturation, measured before"),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(dir_okay=False, help="Also draw it, as PNG or SVG by the name.", show_default="no plot"),
-]
-
-
-class Operation(StrEnum):
-    """What `saturation` measures."""
-
-    RENEW = RENEW
-    ACQUIRE = ACQUIRE
-    BOTH = "both"
-
-
-class Kind(StrEnum):
-    """Which storm breaks."""
-
-    LAPSE = storms.LAPSE
-    IMPORT = storms.IMPORT
-    BACKUP = storms.BACKUP
-    ALL = "all"
-
-
-class What(StrEnum):
-    """What grows."""
-
-    LEASES = growth.LEASES
-    SEATS = growth.SEATS
-    SERIALS = growth.SERIALS
 
 
 def _show_version(wanted: bool) -> None:
@@ -199,6 +154,25 @@ def _fleet(
     """Very many connections: all connect at once, then each has a heartbeat a minute."""
     wanted = fleet.Agents(agents, heartbeat_s, jitter, duration_s, seed)
     _run("fleet", wanted, folder, json, lambda: fleet.run(wanted, folder), fleet.view, fleet.warnings)
+
+
+@app.command("comeback")
+def _comeback(
+    agents: Annotated[
+        int, typer.Option(min=1, max=20_000, help="Agents, each the SDK's own with its own key.")
+    ] = 2_000,
+    heartbeat_s: Annotated[int, typer.Option("--heartbeat-s", min=1, max=3_600, help="Between two renewals.")] = 10,
+    away_s: Annotated[
+        float, typer.Option("--away-s", min=0.1, max=3_600, help="Seconds for which the server is gone.")
+    ] = 20.0,
+    kill: Annotated[bool, typer.Option("--kill", help="End the server with SIGKILL, not SIGTERM.")] = False,
+    seed: Seed = 1,
+    folder: Folder = None,
+    json: Json = False,
+) -> None:
+    """A server that goes away and comes back under its agents: who loses a license, and how many ask at once."""
+    wanted = comeback.Comeback(agents, heartbeat_s, away_s, kill, seed)
+    _run("comeback", wanted, folder, json, lambda: comeback.run(wanted, folder), comeback.view, comeback.warnings)
 
 
 @app.command("storms")
