@@ -15,7 +15,7 @@ if etcd_nodes.MISSING:
 from als import catalog, protocol
 from als.catalog import Catalog
 from als.clock import Reading
-from als.ledger import Ledger
+from als.ledger import Ledger, Rules
 from als.protocol import Role
 from als.server.cluster import serving
 from als.server.cluster.house import OUTAGE_S, SLACK_S, House
@@ -225,6 +225,31 @@ def test_renewals_do_not_wait_for_rivals(world: World) -> None:
     assert (renewed["result"], granted["result"]) == ("renewed", "granted")
     assert renewed["renew_by"] == WALL_S + 5 + PERIOD_S
     assert seen[-1] == [WALL_S + 5, WALL_S + 5]  # before the last message: the renewal is there, the third seat is not
+    assert other.used == 3
+
+
+def test_renewals_of_listed_agents_do_not_wait_either(world: World) -> None:
+    """Where agents must be listed, their renewals stand alone as well; who is not listed is refused."""
+    one, other = world.server(), world.server()
+    one.ledger.rules = other.ledger.rules = Rules(agents="listed")
+    one.import_seats(10)
+    one.ask("acquire", ADMIN, **wish(1))
+    world.pass_time(5)
+    renewals: list[int] = []
+
+    def meet() -> None:
+        """Take a seat before the first message, and look at the first lease before each further one."""
+        if not renewals:
+            other.ask("acquire", ADMIN, **wish(2))
+        renewals.append(other.ask("leases", ADMIN)["rows"][0]["renewed_at"])
+
+    one.turn()
+    one.door.before_txn = meet
+    wishes = [("renew", ADMIN, 1), ("acquire", ADMIN, 3), ("renew", STRANGER, 1)]
+    replies = one.turn(*(one.letter(operation, key, **wish(number)) for operation, key, number in wishes))
+    assert [reply.get("result") for reply in replies] == ["renewed", "granted", None]
+    assert replies[2]["code"] == "not_authorized"
+    assert renewals[-1] == WALL_S + 5
     assert other.used == 3
 
 

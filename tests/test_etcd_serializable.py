@@ -44,9 +44,9 @@ class Run(NamedTuple):
     faults: list[Fault]
 
 
-TABLES = (Table.LEASES, Table.POOL)
+TABLES = (Table.LEASES, Table.POOL, Table.ADDRESSES)  # the last is steady: sights of it are trusted
 KEYS = [b"a", b"b", b"c", b"c\0", b"d"]
-tables, keys = st.sampled_from([*TABLES, TABLES[0]]), st.sampled_from(KEYS)
+tables, keys = st.sampled_from([*TABLES, TABLES[0], TABLES[2]]), st.sampled_from(KEYS)
 values = st.sampled_from([b"", b"1", b"2", b"3"])
 scans = st.tuples(
     st.just("scan"),
@@ -63,7 +63,22 @@ steps = st.one_of(
     scans,
     scans,
 )
-parts = st.builds(Part, st.sampled_from([None, True, True, False]), st.lists(steps, min_size=1, max_size=3))
+ADDRESSES, LEASES = Table.ADDRESSES, Table.LEASES
+renewals = st.builds(  # what stands on an address that it does not change
+    lambda key, value: Part(True, [("get", ADDRESSES, key), ("get", LEASES, key), ("put", LEASES, key, value)]),
+    st.sampled_from(KEYS[:2]),
+    values,
+)
+moves = st.builds(
+    lambda key, change: Part(False, [("get", ADDRESSES, key), (change[0], ADDRESSES, key, *change[1:])]),
+    st.sampled_from(KEYS[:2]),
+    st.sampled_from([("put", b"1"), ("put", b"2"), ("delete",)]),
+)
+parts = st.one_of(
+    st.builds(Part, st.sampled_from([None, True, True, False]), st.lists(steps, min_size=1, max_size=3)),
+    renewals,
+    moves,
+)
 faults: st.SearchStrategy[list[Fault]] = st.lists(st.sampled_from([Fault.NONE, *Fault]), max_size=2) | st.just([])
 runs = st.builds(Run, st.integers(0, 1), st.lists(parts, min_size=1, max_size=3), st.booleans(), faults)
 PREFIXES = (b"serial/%d/" % number for number in count())

@@ -3,12 +3,12 @@
 Only a guess: a row that is missing here is read when it is needed, one too many is read in vain. Changes no rule.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from als.catalog import Catalog
 from als.ledger.computers import OWNER
 from als.protocol import Request
-from als.records import Lease, computer_key, lease_key, serial_key, split_due_key, split_lease_key
+from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
 from als.renewal import Renewal
 from als.store.transaction import Rows, Table
 
@@ -61,6 +61,14 @@ def behind(table: Table, rows: Rows) -> Iterator[Row]:
             yield Table.SEATS, serial_key(number)
     elif table is Table.SERIALS:
         yield from ((Table.SEATS, key) for key, _ in rows)
+
+
+def sweep(known: Iterable[int], now: int) -> Iterator[tuple[Table, bytes, bytes]]:
+    """Give the ranges that a sweep over these products looks at: what is due, and serials that end."""
+    yield Table.DUE, b"", due_key(0, now + 1, 0)
+    for product in known:
+        yield Table.DUE, due_key(product, 0, 0), due_key(product, now + 1, 0)
+        yield Table.ENDS, end_key(product, 0, 0), end_key(product, now + 1, 0)
 
 
 def due(rows: Rows) -> Iterator[Row]:

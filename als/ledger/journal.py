@@ -22,6 +22,7 @@ class Journal:
     def __init__(self, tx: Transaction, server: int) -> None:
         self._tx = tx
         self._server = server
+        self._own_row = server.to_bytes(2, "big") if server else b""  # so servers do not disturb each other
         self._tally = Tally.of(tx, server)
         last: int | None = tx.memo.get(LAST_EVENT)
         if last is None:
@@ -56,10 +57,10 @@ class Journal:
             count, *rest = unpack_value(known)
             self._tx.put(Table.DENIALS, key, pack_value([count + 1, *rest]))
             return
-        distinct_key = head + bytes([_DISTINCT])
+        distinct_key = head + bytes([_DISTINCT]) + self._own_row
         distinct = self._count(distinct_key)
         if distinct >= DENIALS_DISTINCT_MAX:
-            summed_key = head + bytes([_SUMMED])
+            summed_key = head + bytes([_SUMMED]) + self._own_row
             self._tx.put(Table.DENIALS, summed_key, pack_value([self._count(summed_key) + 1]))
             return
         self._tx.put(Table.DENIALS, distinct_key, pack_value([distinct + 1]))

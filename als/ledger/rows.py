@@ -47,6 +47,7 @@ def license_row(
     code, name = products.name_of(tx, catalog, record.product)
     seats = tally.seats(number)
     assert seats is not None
+    tally.pin()
     if seats.state in (SerialState.REMOVING, SerialState.REMOVED):
         state = "removing"
     elif record.expires_at and record.expires_at <= now:

@@ -48,9 +48,7 @@ def _leave_pool(tx: Transaction, product: int, expires_at: int, number: int) -> 
 def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
     """Count one more seat used on a serial that `find_free` gave in this transaction."""
     tally.open_hour(product, now)
-    seats = tally.seats(free.number)
-    assert seats is not None and seats.state is SerialState.VALID and seats.used < seats.total
-    seats.used += 1
+    seats = tally.take_seat(free.number)
     tally.pool(product).used += 1
     if seats.used == seats.total:
         _leave_pool(tx, product, free.expires_at, free.number)
@@ -74,6 +72,7 @@ def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_
 
 def open_serial(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:
     """Let a serial count: it enters its pool with the seats that are free."""
+    tally.pin()
     tally.open_hour(product, now)
     seats = tally.seats(number)
     assert seats is not None
@@ -95,6 +94,7 @@ def close_serial(
     tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, state: SerialState, now: int
 ) -> None:
     """Let a serial count no longer: it has ended (its leases wait for a move) or is removed."""
+    tally.pin()
     tally.open_hour(product, now)
     seats = tally.seats(number)
     assert seats is not None and seats.state in (SerialState.VALID, SerialState.ENDED)

@@ -136,6 +136,7 @@ def remove(desk: Desk, request: Request) -> dict[str, Any] | Refusal:
         return Refusal("unknown_serial", "This server has no such serial.")
     record = serialbook.read(tx, number)
     assert record is not None
+    tally.pin()
     if serial_seats.used:
         work_off(desk, record.product, WORK_OFF_MAX)  # what has lapsed holds no seat, swept or not (R5)
     if serial_seats.used and not request.get("force"):

@@ -1,21 +1,25 @@
 """Numbers that many requests of one turn change: seats of a serial, sums of a pool, the hour's usage.
 
-Each is read once a transaction and written once, just before its commit, however many requests change it.
+Each is read once a transaction and written once, just before its commit, however many requests change it. Where servers
+share a store they change these numbers all the time: as long as that would have decided nothing otherwise, it is enough
+to take up the others' newest numbers and add one's own changes to them.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from als.records import (
     PoolCounts,
     Seats,
+    SerialState,
     StoreCounts,
     Usage,
     counts_key,
     serial_key,
     usage_key,
 )
-from als.store.transaction import Table, Transaction
+from als.store.transaction import COUNTED, Table, Transaction
 
 HOUR_S = 3600
 _SERVERS_MAX = 0xFFFF
@@ -30,15 +34,15 @@ _R = TypeVar("_R", bound=_Record)
 
 
 class _Entry:
-    """A record in hand, and the bytes that the store has of it."""
+    """A record in hand, the bytes that the transaction has of it, and those that it began with."""
 
-    __slots__ = ("key", "raw", "record", "table")
+    __slots__ = ("before", "key", "raw", "record", "table")
 
     def __init__(self, table: Table, key: bytes, record: _Record, raw: bytes | None) -> None:
         self.table = table
         self.key = key
         self.record = record
-        self.raw = raw
+        self.raw = self.before = raw
 
 
 class Tally:
@@ -49,19 +53,27 @@ class Tally:
         self._server = server
         self._entries: dict[tuple[Table, bytes], _Entry] = {}
         self._seats: dict[int, Seats] = {}
+        self._taken: Counter[int] = Counter()  # of each serial's seats, those given back since included
         self._pools: dict[int, PoolCounts] = {}
-        self._others: dict[int, PoolCounts] = {}
+        self._others: dict[int, dict[bytes, PoolCounts]] = {}  # other servers' rows of a pool
+        self._others_sum: dict[int, PoolCounts] = {}
         self._usage: dict[tuple[int, int], Usage] = {}
+        self._peaks: dict[tuple[int, int], int] = {}  # the most seats used by this server's row, where others' count in
         self._store: StoreCounts | None = None
+        self._is_pinned = False
         tx.at_commit(self.flush)
 
     @classmethod
     def of(cls, tx: Transaction, server: int = 0) -> "Tally":
         """Give the tally of this transaction."""
-        tally: Tally | None = tx.memo.get("tally")
+        tally: Tally | None = tx.memo.get(COUNTED)
         if tally is None:
-            tally = tx.memo["tally"] = cls(tx, server)
+            tally = tx.memo[COUNTED] = cls(tx, server)
         return tally
+
+    def pin(self) -> None:
+        """Say that something depends on the numbers as they are here: a reply tells them, or they have decided."""
+        self._is_pinned = True
 
     def seats(self, number: int) -> Seats | None:
         """The seats of a serial, to read or to change; None when there is no such serial."""
@@ -74,13 +86,23 @@ class Tally:
             self._hold(Table.SEATS, serial_key(number), seats, raw)
         return seats
 
+    def take_seat(self, number: int) -> Seats:
+        """Count one more seat of a serial as used; give its seats."""
+        seats = self.seats(number)
+        assert seats is not None and seats.state is SerialState.VALID and seats.used < seats.total
+        seats.used += 1
+        self._taken[number] += 1
+        return seats
+
     def add_seats(self, number: int, seats: Seats) -> None:
         """Enter a new serial."""
+        self.pin()
         self._seats[number] = seats
         self._hold(Table.SEATS, serial_key(number), seats, None)
 
     def drop_seats(self, number: int) -> None:
         """Forget a serial."""
+        self.pin()
         self._seats.pop(number, None)
         self._entries.pop((Table.SEATS, serial_key(number)), None)
         self._tx.delete(Table.SEATS, serial_key(number))
@@ -96,16 +118,21 @@ class Tally:
 
     def pool_sum(self, product: int) -> PoolCounts:
         """A pool's sums over all servers."""
-        others = self._others.get(product)
-        if others is None:
-            others = self._others[product] = PoolCounts()
+        self.pin()
+        total = PoolCounts()
+        total.add(self.pool(product))
+        total.add(self._sum_of_others(product))
+        return total
+
+    def _sum_of_others(self, product: int) -> PoolCounts:
+        total = self._others_sum.get(product)
+        if total is None:
             own_key = counts_key(product, self._server)
-            for key, raw in self._rows_of_counts(product):
-                if key != own_key:
-                    others.add(PoolCounts.unpack(raw))
-        own = self.pool(product)
-        total = PoolCounts(own.total, own.used, own.lapsed, own.on_ended, own.ended)
-        total.add(others)
+            rows = {key: PoolCounts.unpack(raw) for key, raw in self._rows_of_counts(product) if key != own_key}
+            self._others[product] = rows
+            total = self._others_sum[product] = PoolCounts()
+            for counts in rows.values():
+                total.add(counts)
         return total
 
     def store(self) -> StoreCounts:
@@ -118,6 +145,7 @@ class Tally:
 
     def store_sum(self) -> StoreCounts:
         """The store's counts over all servers."""
+        self.pin()
         self.flush()
         total = StoreCounts()
         for _, raw in self._rows_of_counts(_ALL_PRODUCTS):
@@ -132,8 +160,9 @@ class Tally:
             key = usage_key(product, hour, self._server)
             raw = self._tx.get(Table.USAGE, key)
             if raw is None:
-                pool = self.pool_sum(product)
-                usage = Usage(max(pool.used, 0), max(pool.total, 0))
+                own, others = self.pool(product), self._sum_of_others(product)
+                self._peaks[product, hour] = own.used
+                usage = Usage(max(own.used + others.used, 0), max(own.total + others.total, 0))
             else:
                 usage = Usage.unpack(raw)
             self._usage[product, hour] = usage
@@ -147,18 +176,73 @@ class Tally:
     def note_used(self, product: int, now: int) -> None:
         """Bring the hour's most used seats and total up to now; call it after a change of them."""
         usage = self.usage(product, now)
-        pool = self.pool_sum(product)
-        if pool.used > usage.used_max:
-            usage.used_max = pool.used
-        usage.total = max(pool.total, 0)
+        own, others = self.pool(product), self._sum_of_others(product)
+        peak = self._peaks.get((product, now // HOUR_S))
+        if peak is None or own.used > peak:
+            self._peaks[product, now // HOUR_S] = own.used
+        usage.used_max = max(usage.used_max, own.used + others.used)
+        usage.total = max(own.total + others.total, 0)
 
     def flush(self) -> None:
         """Write what has changed into the transaction."""
+        for entry, packed in self._changed():
+            self._tx.put(entry.table, entry.key, packed)
+
+    def _changed(self) -> Iterator[tuple[_Entry, bytes]]:
+        """Give what the transaction does not have yet, and take it for written."""
         for entry in self._entries.values():
             packed = entry.record.pack()
             if packed != entry.raw and (entry.raw is not None or any(packed)):
-                self._tx.put(entry.table, entry.key, packed)
                 entry.raw = packed
+                yield entry, packed
+
+    # Other servers' numbers.
+
+    def shared(self) -> list[tuple[Table, bytes]]:
+        """See als/store/transaction.py, as for `recount`."""
+        if self._is_pinned:
+            return []
+        seats = [(Table.SEATS, serial_key(number)) for number in self._seats]
+        return seats + [(Table.COUNTS, key) for rows in self._others.values() for key in rows]
+
+    def recount(self, fresh: Mapping[tuple[Table, bytes], bytes | None]) -> dict[tuple[Table, bytes], bytes] | None:
+        """Add this transaction's changes to other numbers than those that it began with."""
+        for (table, key), raw in fresh.items():
+            if raw is None:
+                return None
+            if table is Table.COUNTS:
+                self._take_up_counts(key, PoolCounts.unpack(raw))
+            elif not self._take_up_seats(key, raw):
+                return None
+        for (product, hour), peak in self._peaks.items():
+            own, others = self.pool(product), self._sum_of_others(product)
+            before = self._entries[Table.USAGE, usage_key(product, hour, self._server)].before
+            usage = self._usage[product, hour]
+            usage.used_max = max(peak + others.used, 0 if before is None else Usage.unpack(before).used_max)
+            usage.total = max(own.total + others.total, 0)
+        return {(entry.table, entry.key): packed for entry, packed in self._changed()}
+
+    def _take_up_seats(self, key: bytes, raw: bytes) -> bool:
+        """Let a serial begin with other seats used; False when it would enter or leave the pool by that."""
+        number = int.from_bytes(key, "big")
+        entry, now = self._entries[Table.SEATS, key], self._seats[number]
+        assert entry.before is not None
+        old, new = Seats.unpack(entry.before), Seats.unpack(raw)
+        if not (old.total == now.total == new.total and old.state is now.state is new.state):
+            return False
+        if max(old.used, new.used) + self._taken[number] >= new.total:
+            return False
+        now.used += new.used - old.used
+        entry.before = raw
+        return now.used >= 0
+
+    def _take_up_counts(self, key: bytes, counts: PoolCounts) -> None:
+        product = int.from_bytes(key[:2], "big")
+        rows = self._others[product]
+        rows[key] = counts
+        total = self._others_sum[product] = PoolCounts()
+        for other in rows.values():
+            total.add(other)
 
     def _rows_of_counts(self, product: int) -> list[tuple[bytes, bytes]]:
         start = counts_key(product, 0)

@@ -3,7 +3,7 @@
 The ledger knows this file and no engine. Keys are big-endian, so that their order means something.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Protocol
@@ -80,6 +80,27 @@ class Transaction(Protocol):
 
     def abort(self) -> None:
         """Forget every change. The transaction is unusable after."""
+        ...
+
+
+COUNTED = "counted"  # in a transaction's memo: its Counted
+
+
+class Counted(Protocol):
+    """Numbers of a transaction that other servers change all the time, in a store that servers share.
+
+    Where nothing else has changed, what was done here need not be applied again: it is enough to count it anew.
+    """
+
+    def shared(self) -> Sequence[tuple[Table, bytes]]:
+        """Give the rows with such numbers; none when what was done here depends on the numbers that were seen."""
+        ...
+
+    def recount(self, fresh: Mapping[tuple[Table, bytes], bytes | None]) -> dict[tuple[Table, bytes], bytes] | None:
+        """Go by other values of such rows; give the rows that are to be written otherwise than before.
+
+        None: everything has to be applied again.
+        """
         ...
 
 

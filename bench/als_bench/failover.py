@@ -28,7 +28,8 @@ CALLERS = 20
 PACE_S = 0.02  # between an answer and the next request
 POLL_MS = 2
 BEFORE_S = 1.0
-STATUS_TRIES = 30
+STATUS_S_MAX = 60.0  # until a member tells its state, on a machine that has much to do
+STATUS_PAUSE_S = 0.2
 AFTER_S = 6.0  # of a death: an election, and clients that have moved, are over by then
 LEADER, FOLLOWER, SERVER = "etcd leader", "etcd follower", "server"
 VICTIMS = (LEADER, FOLLOWER, SERVER)
@@ -180,13 +181,16 @@ def _member(stage: ClusterStage, is_leader: bool) -> Member:
     """Give the leader, or one that follows it. Raises BenchError when a member does not tell in time."""
     client = EtcdClient(stage.members.endpoints)
     try:
-        return next(member for member in stage.members.all if _leads(client, member) == is_leader)
+        return next(member for member in stage.members.all if is_leading(client, member) == is_leader)
     finally:
         client.close()
 
 
-def _leads(client: EtcdClient, member: Member) -> bool:
-    for _ in range(STATUS_TRIES):
-        with contextlib.suppress(EtcdUnavailableError):  # it may have much to do yet
+def is_leading(client: EtcdClient, member: Member) -> bool:
+    """Say whether a member is the leader, as soon as it answers. Raises BenchError when it does not in time."""
+    end_s = clock.monotonic_s() + STATUS_S_MAX
+    while clock.monotonic_s() < end_s:
+        with contextlib.suppress(EtcdUnavailableError):  # one that was started again may have much to do yet
             return client.status(member.endpoint).is_leader
+        clock.pause(STATUS_PAUSE_S)  # a port without a listener refuses at once
     raise BenchError(f"etcd at {member.endpoint} does not answer")

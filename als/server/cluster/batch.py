@@ -67,10 +67,12 @@ def _read(letter: Letter, now: int) -> Item:
         return Item(letter, refusal=protocol.encode_refusal(error.request_id, now, error.refusal))
 
 
-def addresses(items: Sequence[Item]) -> Iterator[Row]:
-    """Give what is needed first: addresses, and the senders who may have roles."""
+def addresses(items: Sequence[Item], is_open: bool = True) -> Iterator[Row]:
+    """Give what is needed first: addresses, and the senders who may have roles; unless `is_open`, each needs one."""
     for item in items:
         if item.usual is not None:
+            if not is_open:
+                yield Table.ADMINS, item.letter.sender
             yield from ahead.addresses_of_renewal(item.usual)
         elif item.request is not None:
             yield Table.ADMINS, item.letter.sender

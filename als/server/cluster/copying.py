@@ -12,6 +12,7 @@ from als.server.cluster.peers import CARDS
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.errors import EtcdUnavailableError
 from als.store.etcd.keys import Keys
+from als.store.etcd.moves import ROWS_HEAD
 from als.store.etcd.ops import Op, nested, put
 from als.store.lmdb import LmdbStore
 from als.store.transaction import Rows, StoreError, StoreFullError, Table
@@ -24,7 +25,7 @@ TRIES_MAX = 5
 MOVING = b"moving"  # in META: to where, while and after the licenses are moved away or in
 
 _TABLES = [table for table in Table if table is not Table.BEHIND]  # that one is a part of LMDB's engine
-_OWN = (b"server/", CARDS, identity.KEY, MOVING)
+_OWN = (b"server/", b"joint/", ROWS_HEAD, CARDS, identity.KEY, MOVING)
 
 
 class Source(Protocol):

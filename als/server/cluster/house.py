@@ -223,6 +223,7 @@ class House:
 
     def _sweep(self, tx: EtcdTransaction) -> None:
         now = self.guard.now - SLACK_S
+        self.writing.store.look_ahead(ahead.sweep(products.known(tx), now), SWEPT_MAX)
         rows = tx.scan(Table.DUE, b"", due_key(0, now + 1, 0), limit=SWEPT_MAX)
         for product in products.known(tx):
             if len(rows) < SWEPT_MAX:

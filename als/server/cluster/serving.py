@@ -8,6 +8,7 @@ from typing import Any
 
 from als import clock, protocol, renewal
 from als.ledger import Ledger, Sender, sweep
+from als.ledger.desk import AGENTS_OPEN
 from als.ledger.ledger import Answer
 from als.protocol import MalformedError, Refusal
 from als.server.cluster import batch
@@ -52,7 +53,7 @@ class Serving:
         Raises StoreError, StoreUnavailableError: what has no reply by then is not confirmed.
         """
         store = self._writing.store
-        store.prefetch(batch.addresses(self._items))
+        store.prefetch(batch.addresses(self._items, self._ledger.rules.agents == AGENTS_OPEN))
         store.prefetch(batch.records(self._items, self._ledger.catalog, store.peek))
         end_s = clock.monotonic_s() + RIVALRY_S
         defeats = 0

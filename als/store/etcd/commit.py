@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from als.store.etcd.cache import UNKNOWN, after
 from als.store.etcd.fence import Fence
+from als.store.etcd.moves import STEADY, Trust
 from als.store.etcd.ops import (
     Compare,
     KeyValue,
@@ -38,8 +39,9 @@ from als.store.etcd.parts import Part
 
 PATH_OPS_MAX = 128
 LEVEL_OPS = 40  # three levels of these fit in a path
-BUNDLE_COMPARES = 20  # ten renewals: fewer take etcd longer, more are applied again together when one has failed
+BUNDLE_COMPARES = 20  # as many renewals: fewer take etcd longer, more are applied again together when one has failed
 GROUND_COMPARES_MAX = 20
+NESTED_OPS_MAX = 64  # of a joint part's level: what is left of a path beside the ground, the units, and its own writes
 
 Response = list[KeyValue] | TxnResult | None
 
@@ -76,20 +78,27 @@ class Message(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What etcd decided. `fresh` holds the rows that were read on the way, None: not there."""
+    """What etcd decided. `fresh` holds rows that were read on the way, None: not there; `moves` what servers told."""
 
     is_accepted: bool
     is_joint: bool
     bundles: list[bool]
     fresh: dict[bytes, bytes | None]
+    moves: Sequence[KeyValue] = ()
 
 
-def bundled(alone: Sequence[Part]) -> list[list[Part]]:
-    """Put units that stand alone together by the few."""
+def is_large(joint: Part) -> bool:
+    """Say whether the joint part cannot have a verdict of its own, so that others better go without it."""
+    return max(joint.compares(), len(joint.reads), len(joint.writes) // 2) > NESTED_OPS_MAX
+
+
+def bundled(alone: Sequence[Part], trust: Trust | None = None) -> list[list[Part]]:
+    """Put units that stand alone together by the few; one compare of each may be left out where trust is given."""
     bundles: list[list[Part]] = []
     room = 0
+    left_out = trust is not None
     for part in alone:
-        needed = max(len(part.reads), len(part.writes))
+        needed = max(1, len(part.reads) - left_out, len(part.writes))
         if needed > room:
             bundles.append([])
             room = BUNDLE_COMPARES
@@ -98,27 +107,44 @@ def bundled(alone: Sequence[Part]) -> list[list[Part]]:
     return bundles
 
 
-def assemble(fence: Fence, ground: Part, joint: Part, bundles: list[list[Part]]) -> Message:
-    """Build the message for a transaction's parts."""
+def assemble(
+    fence: Fence,
+    ground: Part,
+    joint: Part,
+    bundles: list[list[Part]],
+    trust: Trust | None = None,
+    hot: Sequence[bytes] = (),
+) -> Message:
+    """Build the message for a transaction's parts; units that stand alone trust their sights of steady rows.
+
+    `hot` are rows of the joint part that rivals change often.
+    """
+    trust = trust if bundles else None
     row = None
     own, mark = get(fence.name), []  # without a read of its own etcd may answer from an old state
     if joint.writes or any(part.writes for bundle in bundles for part in bundle):
         row = fence.next_value()
         own, mark = put(fence.name, row), [put(fence.joint_name, b"")]
     stands = [fence.name, *ground.reads]
-    compares = [value_is(fence.name, fence.value), *compares_of(fence, ground)]
-    success = [own, *leveled([_bundle(fence, bundle) for bundle in bundles])]
+    news = [] if trust is None else [trust.look]
+    standing = value_is(fence.name, fence.value), *([] if trust is None else [trust.compare])
+    compares = [*standing, *compares_of(fence, ground)]
+    success = [own, *leveled([_bundle(fence, bundle, trust) for bundle in bundles])]
     if not joint:
         kind, joint_op = Joint.NONE, None
     else:
-        room = PATH_OPS_MAX - max(len(compares), len(stands), 1 + len(success))
+        room = PATH_OPS_MAX - max(len(compares), len(stands) + len(news), 1 + len(success))
         kind, joint_op = Joint.NESTED, _nested_joint(fence, joint, mark, room)
     if (joint and joint_op is None) or len(compares) > GROUND_COMPARES_MAX:
         success += leveled(_steps(fence, ground, joint))
-        return Message(compares[:1], success, [get(fence.name)], [fence.name], [], Joint.WHOLE, bundles, row)
+        stands = [fence.name, *(name for name in hot if name in joint.reads)][:GROUND_COMPARES_MAX]
+        compares = [*standing, *(_compare(name, joint.reads[name]) for name in stands[1:])]
+        failure = [*map(get, stands), *news]
+        return Message(compares, success, failure, stands, [], Joint.WHOLE, bundles, row)
     if joint_op is not None:
         success.insert(1, joint_op)
-    return Message(compares, success, list(map(get, stands)), stands, list(joint.reads), kind, bundles, row)
+    failure = [*map(get, stands), *news]
+    return Message(compares, success, failure, stands, list(joint.reads), kind, bundles, row)
 
 
 def _nested_joint(fence: Fence, joint: Part, mark: list[Op], room: int) -> Op | None:
@@ -143,14 +169,18 @@ def checks(compares: Sequence[Compare], *otherwise: Op) -> list[Op]:
     return [nested(compares[at : at + LEVEL_OPS], (), otherwise) for at in range(0, len(compares), LEVEL_OPS)]
 
 
-def _bundle(fence: Fence, bundle: Sequence[Part]) -> Op:
+def _bundle(fence: Fence, bundle: Sequence[Part], trust: Trust | None) -> Op:
     """Give units that stand alone a level; they saw no ranges and delete nothing, and there are thousands of them."""
     compares: list[Compare] = []
     writes: list[Op] = []
+    at, steady, strange = (0, -1, ()) if trust is None else (trust.table_at, STEADY, trust.strange)
     for part in bundle:
         seen = part.reads
         for name, value in seen.items():
-            compares.append(is_absent(name) if value is None else value_is(name, value))
+            if value is None:
+                compares.append(is_absent(name))
+            elif name[at] != steady or name in strange:
+                compares.append(value_is(name, value))
         for name, value in part.writes.items():
             if value is not None and seen.get(name, UNKNOWN) != value:
                 writes.append(put(name, value))
@@ -187,10 +217,14 @@ def _spread(ops: list[Op], wide: int, deep: int) -> list[Op] | None:
 
 def compares_of(fence: Fence, part: Part) -> list[Compare]:
     """Say all that a part saw: rows, the gaps between those of its ranges, and ranges of many rows."""
-    compares = [is_absent(name) if value is None else value_is(name, value) for name, value in part.reads.items()]
+    compares = [_compare(name, value) for name, value in part.reads.items()]
     if part.spans or part.wholes or part.is_broken:
         compares += _more_compares(fence, part)
     return compares
+
+
+def _compare(name: bytes, value: bytes | None) -> Compare:
+    return is_absent(name) if value is None else value_is(name, value)
 
 
 def _more_compares(fence: Fence, part: Part) -> list[Compare]:
@@ -234,8 +268,11 @@ def writes_of(part: Part) -> list[Op]:
 def verdict_of(message: Message, result: TxnResult) -> Verdict:
     """Read what etcd decided."""
     if not result.succeeded:
-        return nothing(message)._replace(fresh=_fresh(message.ground, result.responses))
-    fresh: dict[bytes, bytes | None] = {}
+        responses, news = result.responses, result.responses[len(message.ground) :]
+        moves = news[0] if news and isinstance(news[0], list) else ()
+        fresh = _fresh(message.ground, responses[: len(message.ground)])
+        return nothing(message)._replace(fresh=fresh, moves=moves)
+    fresh = {}
     is_joint = True
     responses = result.responses[1:]
     if message.joint is Joint.NESTED:

@@ -65,6 +65,7 @@ class Fence:
     """
 
     def __init__(self, keys: Keys, server: int, value: bytes) -> None:
+        self.number = server
         self.name = keys.name(Table.META, row_key(server))
         self.joint_name = keys.name(Table.META, b"joint/%d" % server)
         self.value = value

@@ -15,17 +15,22 @@ from als.store.etcd.commit import Joint, Message, Verdict
 from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdUnavailableError
 from als.store.etcd.fence import FENCED, Fence, FencedError
 from als.store.etcd.keys import Keys
+from als.store.etcd.moves import Moves, Trust
 from als.store.etcd.ops import KeyValue, get
 from als.store.etcd.parts import OUTSIDE, Part
 from als.store.etcd.reading import Client
+from als.store.etcd.recount import Recount
 from als.store.etcd.snapshot import EtcdSnapshot
-from als.store.etcd.transaction import EtcdTransaction
+from als.store.etcd.transaction import JOINT_COMPARES_FULL, EtcdTransaction
 from als.store.etcd.view import EtcdView, told
 from als.store.transaction import StoreUnavailableError, Table, Transaction
 
 SUBMIT_S = 2.5  # from the first try to the verdict: an election takes 1 to 1.5 s
 PAUSE_S = 0.05
+TRUST_TRIES = 2  # messages of a transaction that others' changes may spoil before everything is compared
 MESSAGE_BYTES_MAX = 1 << 20  # etcd takes 1.5 MiB by default
+JOINT_COMPARES_LEAST = 32  # where rivals spoil them: some eight requests
+RIVALS_REMEMBERED = 10  # transactions without one
 
 
 class Submitted(NamedTuple):
@@ -50,15 +55,18 @@ class EtcdStore:
     ) -> None:
         self.fence = fence
         self.view = EtcdView(client, keys, cached_max)
+        self._moves = Moves(keys, fence.number)
         self._client = client
         self._submit_s = submit_s
+        self._joint_full = JOINT_COMPARES_FULL
+        self._rivals_seen = 0  # for how many more transactions to expect rivals
         self._unclear: bytes | None = None  # what a message without an answer puts into the server's row
 
     def begin(self) -> EtcdTransaction:
         """Open a transaction that may write."""
         if self._unclear is not None:
             self._settle(self._unclear, clock.monotonic_s())
-        return EtcdTransaction(self.view)
+        return EtcdTransaction(self.view, self._moves, self._joint_full)
 
     def submit(self, transaction: Transaction) -> Submitted:
         """Have etcd write those parts of the transaction whose sights are unchanged."""
@@ -67,24 +75,43 @@ class EtcdStore:
         end_s = clock.monotonic_s() + self._submit_s
         rejected: set[int] = set()
         doubtful: list[bytes] = []
-        work = [(transaction.joint, commit.bundled(transaction.alone()))]
+        trust = self._moves.trust() if transaction.moves_revision == self._moves.revision else None
+        spoiled = 0
+        recount = Recount(transaction, self.view.keys)
+        work = [(transaction.joint, transaction.alone())]
+        if commit.is_large(transaction.joint):
+            work = [(Part(), work[0][1]), (transaction.joint, [])]
+            self._look_at_rivals(recount)
         while work:
-            joint, bundles = work.pop()
-            if not joint and not bundles:
+            joint, alone = work.pop()
+            if not joint and not alone:
                 continue
-            message = commit.assemble(self.fence, transaction.ground, joint, bundles)
-            if message.bytes_sent > MESSAGE_BYTES_MAX and len(bundles) > (not joint):
-                half = len(bundles) // 2
-                work += [(Part(), bundles[half:]), (joint, bundles[:half])]
+            bundles = commit.bundled(alone, trust)
+            message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names)
+            if message.bytes_sent > MESSAGE_BYTES_MAX and len(alone) > (not joint):
+                half = len(alone) // 2
+                work += [(Part(), alone[half:]), (joint, alone[:half])]
                 continue
             verdict = self._decide(message, end_s)
             if verdict is None:
-                work.append((joint, bundles))
+                work.append((joint, alone))
                 continue
-            if not verdict.is_accepted:
+            if trust is not None and self._is_news(verdict):
+                spoiled += 1
+                trust = self._trust_less(trust, verdict) if spoiled < TRUST_TRIES else None
+                work.append((joint, alone))
+                continue
+            if joint and not verdict.is_joint and clock.monotonic_s() < end_s and self._is_recounted(recount, verdict):
+                work.append((joint, []))
+                joint = Part()
+            elif not verdict.is_accepted:
                 rejected.update([OUTSIDE] if transaction.ground else [])
                 self._reconsider(transaction.ground, verdict, doubtful)
             self._take_over(joint, message, verdict, rejected, doubtful)
+        if not rejected.isdisjoint(transaction.joint.places):
+            self._joint_full = max(self._joint_full // 2, JOINT_COMPARES_LEAST)
+        elif transaction.is_full:
+            self._joint_full = min(self._joint_full * 2, JOINT_COMPARES_FULL)
         self._look_again(doubtful)
         return Submitted(True, frozenset(rejected))
 
@@ -112,8 +139,14 @@ class EtcdStore:
 
     def prefetch(self, keys: Iterable[tuple[Table, bytes]]) -> None:
         """Read rows ahead for a whole batch, those that are not known, in as few calls as possible."""
-        heads = self.view.keys.heads
-        self.view.learn(heads[table] + key for table, key in keys)
+        heads, young = self.view.keys.heads, self.view.cache.young
+        strange = [name for table, key in keys if (name := heads[table] + key) not in young]
+        if strange:
+            self.view.learn(strange)
+
+    def look_ahead(self, ranges: Iterable[tuple[Table, bytes, bytes]], limit: int) -> None:
+        """Read the beginnings of ranges ahead, up to `limit` rows of each, in as few calls as possible."""
+        self.view.look_ahead((self.view.keys.bounds(*place) for place in ranges), limit)
 
     def peek(self, table: Table, key: bytes) -> bytes | None:
         """Give what is believed of a row; None also when nobody has looked."""
@@ -126,6 +159,42 @@ class EtcdStore:
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+    # What other servers have told of changes.
+
+    def _is_news(self, verdict: Verdict) -> bool:
+        return any(row.mod_revision > self._moves.revision for row in verdict.moves)
+
+    def _trust_less(self, trust: Trust, verdict: Verdict) -> Trust | None:
+        """Take up what other servers have changed; what is left to trust in the transaction under way."""
+        names = self._moves.take_up(verdict.moves)
+        if names is None:
+            self.view.cache.forget_all(self._moves.head)
+            return None
+        self.view.cache.forget(names)
+        return self._moves.trust()._replace(strange=trust.strange | names)
+
+    # Rivals.
+
+    def _look_at_rivals(self, recount: Recount) -> None:
+        """Take their newest numbers up before a large message is sent in vain, as long as they change all the time."""
+        if self._rivals_seen and recount.names:
+            try:
+                with told():
+                    found = reading.values(self._client, recount.names)
+            except StoreUnavailableError:
+                return  # it was only to spare a message
+            fresh = {name: None if row is None else row.value for name, row in found.items()}
+            self.view.cache.change(fresh)
+            self._rivals_seen = RIVALS_REMEMBERED if recount.take_up(fresh) else self._rivals_seen - 1
+
+    def _is_recounted(self, recount: Recount, verdict: Verdict) -> bool:
+        """Say whether a joint part was refused for numbers alone, and holds others now."""
+        if not recount.take_up(verdict.fresh):
+            return False
+        self._rivals_seen = RIVALS_REMEMBERED
+        self.view.cache.change(verdict.fresh)
+        return True
 
     # The verdict on a message.
 

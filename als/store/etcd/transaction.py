@@ -8,17 +8,19 @@ Makes no call itself; `memo` should hold nothing that a unit which stands alone 
 
 from bisect import bisect_left
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 from als.store.etcd.cache import UNKNOWN, Cache, Unknown, after
 from als.store.etcd.keys import Keys
+from als.store.etcd.moves import STEADY, Moves, row_after, row_unknown
 from als.store.etcd.parts import OUTSIDE, Part, Whole
 from als.store.transaction import Rows, Table
 
-JOINT_COMPARES_FULL = 84  # of some 100 that fit beside the units: room for one more request, and for the hooks
+JOINT_COMPARES_FULL = 800  # some 200 requests; the store lets it be less while rivals spoil them
 JOINT_BYTES_FULL = 500_000  # of the 1.5 MiB that etcd takes by default
 ALONE_ROWS_MAX = 20  # read or written: what touches more belongs to the joint part
-ALONE_UNITS_FULL = 2_000  # some 80 ms: nobody should wait longer for others
+ALONE_UNITS_FULL = 1_000  # some 40 ms of etcd: above 100 it writes the whole message into its log as slow
 _ROW_BYTES = 16  # around a name and a value in a message
 
 
@@ -64,6 +66,8 @@ class EtcdTransaction:
         "_hooks",
         "_joint_bytes",
         "_joint_compares",
+        "_joint_full",
+        "_moved_key",
         "_outside",
         "_outside_wholes",
         "_own_names",
@@ -76,9 +80,13 @@ class EtcdTransaction:
         "ground",
         "joint",
         "memo",
+        "moves_revision",
     )
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, moves: Moves, joint_full: int = JOINT_COMPARES_FULL) -> None:
+        """Begin; `joint_full` is how much the joint part should compare at most."""
+        self.moves_revision = moves.revision
+        self._moved_key = moves.key
         self.memo: dict[Any, Any] = {}
         self.ground = Part()
         self.joint = Part()
@@ -95,6 +103,7 @@ class EtcdTransaction:
         self._own_names: dict[int, list[bytes]] = {}  # what was written, in order, of the tables that are scanned
         self._hooks: list[Callable[[], None]] = []
         self._outside_wholes: tuple[Whole, ...] = ()
+        self._joint_full = joint_full
         self._joint_compares = 0
         self._joint_bytes = 0
 
@@ -198,7 +207,7 @@ class EtcdTransaction:
     def is_full(self) -> bool:
         """Say whether no further request should join: commit, and go on in a new transaction."""
         return (
-            self._joint_compares >= JOINT_COMPARES_FULL
+            self._joint_compares >= self._joint_full
             or self._joint_bytes >= JOINT_BYTES_FULL
             or len(self._alone) >= ALONE_UNITS_FULL
         )
@@ -213,12 +222,25 @@ class EtcdTransaction:
         hooks, self._hooks = self._hooks, []
         for function in hooks:
             function()
+        self._tell_moves()
         if self._part or self._touched:
             self._join(self._part)
         if self.joint and not self.joint.places:
             self.joint.places = (OUTSIDE,)
         if self.joint.writes:
             self.joint.wholes += self._outside_wholes
+
+    def _tell_moves(self) -> None:
+        """Tell of the steady rows that were there and change, so that nobody trusts what he saw of them."""
+        head, moved = self._heads[STEADY], []
+        for part in (self.joint, self._part):
+            for name, value in part.writes.items():
+                if name.startswith(head) and self.joint.reads.get(name, UNKNOWN) not in (None, value):
+                    moved.append(name[len(head) :])
+        if moved:
+            known = self._cache.get(self._heads[Table.META] + self._moved_key)  # no look: nobody else writes this row
+            raw = row_unknown() if isinstance(known, Unknown) else self.get(Table.META, self._moved_key)
+            self.put(Table.META, self._moved_key, row_after(raw, moved))
 
     def alone(self) -> list[Part]:
         """The units, or the few that met, that stand alone."""
@@ -276,13 +298,14 @@ class EtcdTransaction:
         self.joint.take_in(part)
         self._joint_compares = self.joint.compares()
 
-    @staticmethod
-    def _may_stand_alone(part: Part) -> bool:
+    def _may_stand_alone(self, part: Part) -> bool:
         """Say whether a part is small, and leaves a trace by which it can be told later that it was written.
 
-        A deletion leaves none.
+        A deletion leaves none. What changes steady rows is told of beside the joint part.
         """
         if part.spans or part.wholes or None in part.writes.values():
+            return False
+        if any(map(bytes.startswith, part.writes, repeat(self._heads[STEADY]))):
             return False
         return len(part.reads) + len(part.writes) <= ALONE_ROWS_MAX
 

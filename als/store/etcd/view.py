@@ -4,13 +4,14 @@ Nothing here is certain: a transaction has etcd compare all it saw.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from als.store.etcd import reading
 from als.store.etcd.cache import CACHED_MAX, Cache, Known, Unknown, after
 from als.store.etcd.errors import EtcdError, EtcdFullError, EtcdUnavailableError
 from als.store.etcd.keys import Keys
+from als.store.etcd.ops import KeyValue
 from als.store.etcd.parts import Part
 from als.store.etcd.reading import Client, Page
 from als.store.etcd.transaction import Look
@@ -63,7 +64,7 @@ class EtcdView:
             page = self._beyond(known, lo, hi, wanted - len(inside), reverse)
             if len(page.rows) > SMALL_ROWS:
                 return self._ask(lo, hi, wanted, reverse)
-            more = self._keep(page)
+            more = self._keep(page.rows)
             if reverse:
                 start = lo if page.is_all else more[0]
                 self.cache.learn(start, known.hi, [*more, *known.names], reverse)
@@ -85,6 +86,23 @@ class EtcdView:
         """Read the rows that are not known, in as few calls as possible."""
         self.read_again([name for name in dict.fromkeys(names) if isinstance(self.cache.get(name), Unknown)])
 
+    def look_ahead(self, ranges: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+        """Read what is not known of ranges from their beginnings on, up to `limit` rows of each, in few calls."""
+        gaps: list[tuple[Known | None, bytes, bytes]] = []
+        for lo, hi in ranges:
+            known = self.cache.known_at(lo, hi, reverse=False)
+            if known is None or known.hi < hi:
+                gaps.append((known, lo if known is None else known.hi, hi))
+        if not gaps:
+            return
+        with told():
+            found = reading.beginnings(self._client, [(lo, hi) for _, lo, hi in gaps], limit)
+        for (known, lo, hi), rows in zip(gaps, found, strict=True):
+            names = [] if known is None else known.names
+            names = [*names, *self._keep(rows)]
+            end = hi if len(rows) < limit else after(names[-1])
+            self.cache.learn(lo if known is None else known.lo, end, names, reverse=False)
+
     def read_again(self, names: list[bytes]) -> None:
         """Read rows, whatever is known of them."""
         with told():
@@ -105,7 +123,7 @@ class EtcdView:
         if len(page.rows) > SMALL_ROWS:
             rows = {row.key: row.value for row in page.rows}
             return Look(list(rows), page.is_all, rows, page.revision)
-        names = self._keep(page)
+        names = self._keep(page.rows)
         if not page.is_all:
             lo, hi = (names[0], hi) if reverse else (lo, after(names[-1]))
         self.cache.learn(lo, hi, names, reverse)
@@ -118,7 +136,7 @@ class EtcdView:
                 return reading.last_rows(self._client, lo, known.lo, wanted)
             return reading.first_rows(self._client, known.hi, hi, wanted)
 
-    def _keep(self, page: Page) -> list[bytes]:
-        for row in page.rows:
+    def _keep(self, rows: Sequence[KeyValue]) -> list[bytes]:
+        for row in rows:
             self.cache.set(row.key, row.value)
-        return [row.key for row in page.rows]
+        return [row.key for row in rows]
