@@ -1,4 +1,4 @@
-"""The benchmark of failovers asks members that were just started again, on a machine that has much to do."""
+"""The benchmark of failovers finds members and servers again that were just started."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +10,16 @@ import etcd_nodes
 if etcd_nodes.MISSING:
     pytest.skip(etcd_nodes.MISSING, allow_module_level=True)
 
+from als import clock
 from als.store.etcd.client import EtcdClient
+from als_bench.connections import Connections
 from als_bench.etcd_members import Members
-from als_bench.failover import is_leading
+from als_bench.failover import Callers, is_leading
+from als_bench.server_under_test import ServerUnderTest
+from als_bench.stage import SEATS_PER_SERIAL, STEADY
 
+RUN_S = 0.5
+MOVED_S = 10.0  # callers that had no answer at all ask again within this
 LATE_S = 1.0  # far more than some tries at a port without a listener take
 
 
@@ -31,3 +37,27 @@ def test_a_member_that_is_not_up_yet_is_waited_for(tmp_path: Path) -> None:
             assert asked.result()
         finally:
             client.close()
+
+
+def test_a_server_that_runs_again_is_found_again(tmp_path: Path) -> None:
+    """A server that was killed and started again has another port, and its callers are answered there."""
+    server, connections = ServerUnderTest(tmp_path), Connections(2)
+    try:
+        stock, now = server.open_stock(), clock.wall_s()
+        stock.import_serials(server.vendor.issue(SEATS_PER_SERIAL), now)
+        stock.acquire(STEADY, range(2), connections.public_keys, now)
+        stock.store.close()
+        server.start()
+        callers = Callers([server], connections)
+        callers.run(RUN_S)
+        server.stop(kill=True)
+        callers.run(RUN_S)
+        server.start()
+        callers.look_around()
+        callers.forget()
+        begin_s = clock.monotonic_s()
+        callers.run(MOVED_S)
+        assert callers.felt(begin_s, clock.monotonic_s())["answers"] > 0
+    finally:
+        connections.close()
+        server.close()

@@ -105,9 +105,15 @@ class Caller:
 class Callers:
     """All clients, in one loop."""
 
-    def __init__(self, stage: ClusterStage, connections: Connections) -> None:
-        places = [Place(server.port, server.server_key) for server in stage.servers]
-        self._all = [Caller(number, pair, places, connections) for number, pair in enumerate(connections.keys)]
+    def __init__(self, servers: Sequence[ServerUnderTest], connections: Connections) -> None:
+        self._servers = servers
+        self._places: list[Place] = []
+        self.look_around()
+        self._all = [Caller(number, pair, self._places, connections) for number, pair in enumerate(connections.keys)]
+
+    def look_around(self) -> None:
+        """Learn where the servers are: one that was started again has another port."""
+        self._places[:] = [Place(server.port, server.server_key) for server in self._servers]
 
     def run(self, duration_s: float) -> None:
         """Let them renew for so long."""
@@ -148,7 +154,7 @@ def measure(stage: ClusterStage, rounds: int) -> list[Results]:
     """Kill each kind of part in turn, some rounds of it; everything runs again in the end."""
     connections = Connections(0, stage.connections.keys[:CALLERS])
     try:
-        callers = Callers(stage, connections)
+        callers = Callers(stage.servers, connections)
         callers.run(BEFORE_S)
         return [
             {"round": number, "killed": victim, **_kill(stage, callers, victim)}
@@ -170,6 +176,7 @@ def _kill(stage: ClusterStage, callers: Callers, victim: str) -> Results:
     felt = callers.felt(begin_s, clock.monotonic_s())
     if isinstance(chosen, ServerUnderTest):
         chosen.start()
+        callers.look_around()
     else:
         chosen.start()
         wait_for_port(chosen, chosen.port)
