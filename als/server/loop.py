@@ -100,7 +100,7 @@ class Loop:
                 self._second = int(reading.monotonic_s)
                 self.every_second()
             if self._sockets.router in events:
-                self._drain(reading.monotonic_s)
+                self._drain(reading)
             letters = self._backlog.take(BATCH_MAX) if self._backlog else self._fresh
             if letters or self._core.needs_turn(reading):
                 self._serve(letters, reading)
@@ -114,10 +114,12 @@ class Loop:
         self._send_all(letters[: len(replies)], replies)
         self._backlog.put_back(letters[len(replies) :])
 
-    def _drain(self, monotonic_s: float) -> None:
+    def _drain(self, reading: Reading) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""
+        monotonic_s = reading.monotonic_s
         self._fresh = list(self._receive(DRAINED_MAX, monotonic_s))
-        if not self._backlog:  # who comes meanwhile is taken as if he had come with the first: all are fresh
+        if not self._backlog and not self._core.needs_turn(reading):  # with more to sweep there is no time to lose
+            # Who comes meanwhile is taken as if he had come with the first: all are fresh.
             self._gathering.gather(self._fresh, lambda: list(self._receive(DRAINED_MAX, monotonic_s)), monotonic_s)
         if self._backlog or len(self._fresh) > BATCH_MAX:
             for letter in self._fresh:
