@@ -19,6 +19,7 @@ from als.records import (
     lease_key,
 )
 from als.store.etcd.keys import Keys
+from als.store.etcd.marks import bare
 from als.store.transaction import Table
 from etcd_watch import Revision
 
@@ -115,7 +116,7 @@ class Replay:
     def _take_lease(self, key: bytes, value: bytes | None) -> set[int]:
         """Enter a lease's new version; give the serials that it was on and is on."""
         versions = self.leases[key]
-        old, new = versions[-1], None if value is None else Lease.unpack(value)
+        old, new = versions[-1], None if value is None else Lease.unpack(bare(value))
         versions.append(new)
         touched = set()
         for lease, step in ((old, -1), (new, 1)):

@@ -18,6 +18,7 @@ if etcd_nodes.MISSING:
     pytest.skip(etcd_nodes.MISSING, allow_module_level=True)
 
 from als.store.etcd.client import EtcdClient
+from als.store.etcd.marks import bare
 from als.store.etcd.parts import OUTSIDE
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import StoreUnavailableError, Table
@@ -160,7 +161,7 @@ class World:
         rows: Rows = {}
         for table in TABLES:
             for row in self.clients[0].range(*keys.bounds(table, b"", None)).rows:
-                rows[table, keys.key_of(row.key)] = row.value
+                rows[table, keys.key_of(row.key)] = bare(row.value)
         return rows
 
 

@@ -52,6 +52,11 @@ def place(tx: Transaction, product: int, computer: int, lease: Lease, due_at: in
         lease.due_at = due_at
 
 
+def enter(tx: Transaction, product: int, computer: int, lease: Lease) -> None:
+    """Store the lease of a computer that has none of this product."""
+    tx.insert(Table.LEASES, lease_key(product, computer), lease.pack())
+
+
 def write(tx: Transaction, product: int, computer: int, lease: Lease) -> None:
     """Store a lease."""
     tx.put(Table.LEASES, lease_key(product, computer), lease.pack())

@@ -66,6 +66,8 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._store.damaged(error) from error
 
+    insert = put
+
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Replace the value of a row that is there and changes often; one of _BEHIND costs no page of its own."""
         if table is _BEHIND:

@@ -55,6 +55,10 @@ class Transaction(Protocol):
         """Insert or replace. Raises StoreFullError."""
         ...
 
+    def insert(self, table: Table, key: bytes, value: bytes) -> None:
+        """Do what `put` does, for a row that is not there: that is the caller's word, and nobody has to look."""
+        ...
+
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Do what `put` does, for a row that is there and changes often: an engine may make this cheaper."""
         ...

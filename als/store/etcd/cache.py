@@ -106,9 +106,9 @@ class Cache:
             self.young.pop(name, None)
             self._old.pop(name, None)
 
-    def forget_all(self, head: bytes) -> None:
+    def forget_all(self, heads: tuple[bytes, ...]) -> None:
         """Know nothing any more of the rows whose names begin so."""
-        self.forget([name for known in (self.young, self._old) for name in known if name.startswith(head)])
+        self.forget([name for known in (self.young, self._old) for name in known if name.startswith(heads)])
 
     def known_at(self, lo: bytes, hi: bytes, reverse: bool) -> Known | None:
         """Give the known range that a scan of [lo, hi) begins in: at `lo`, or for a reverse one at its end."""

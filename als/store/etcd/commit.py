@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from als.store.etcd.cache import UNKNOWN, after
 from als.store.etcd.fence import Fence
-from als.store.etcd.moves import STEADY, Trust
+from als.store.etcd.moves import Telling, Trust
 from als.store.etcd.ops import (
     Compare,
     KeyValue,
@@ -30,6 +30,7 @@ from als.store.etcd.ops import (
     give_up,
     is_absent,
     nested,
+    never,
     none_in,
     put,
     unchanged_since,
@@ -40,6 +41,7 @@ from als.store.etcd.parts import Part
 PATH_OPS_MAX = 128
 LEVEL_OPS = 40  # three levels of these fit in a path
 BUNDLE_COMPARES = 20  # as many renewals: fewer take etcd longer, more are applied again together when one has failed
+BUNDLE_WRITES = 60  # of units of which nothing is compared, so that none can fail
 GROUND_COMPARES_MAX = 20
 NESTED_OPS_MAX = 64  # of a joint part's level: what is left of a path beside the ground, the units, and its own writes
 
@@ -92,64 +94,99 @@ def is_large(joint: Part) -> bool:
     return max(joint.compares(), len(joint.reads), len(joint.writes) // 2) > NESTED_OPS_MAX
 
 
-def bundled(alone: Sequence[Part], trust: Trust | None = None) -> list[list[Part]]:
-    """Put units that stand alone together by the few; one compare of each may be left out where trust is given."""
-    bundles: list[list[Part]] = []
-    room = 0
-    left_out = trust is not None
-    for part in alone:
-        needed = max(1, len(part.reads) - left_out, len(part.writes))
-        if needed > room:
-            bundles.append([])
-            room = BUNDLE_COMPARES
-        bundles[-1].append(part)
-        room -= needed
+class Bundle(NamedTuple):
+    """Units that stand alone and share a level."""
+
+    units: list[Part]
+    compares: list[Compare]
+    writes: list[Op]
+
+
+def bundled(alone: Sequence[Part], trust: Trust | None = None) -> list[Bundle]:
+    """Put units that stand alone together: by the few, and by the many where trust leaves nothing to compare."""
+    bundles: list[Bundle] = []
+    sure = few = Bundle([], [], [])
+    sure_room = few_room = 0
+    for unit in alone:
+        compares, writes = _compares_of_unit(unit, trust), writes_of(unit)
+        if compares:
+            needed = max(len(compares), len(writes))
+            if needed > few_room:
+                few, few_room = Bundle([], [], []), BUNDLE_COMPARES
+                bundles.append(few)
+            bundle = few
+            few_room -= needed
+        else:
+            needed = max(1, len(writes))  # what writes nothing new has to be judged as well
+            if needed > sure_room:
+                sure, sure_room = Bundle([], [], []), BUNDLE_WRITES
+                bundles.append(sure)
+            bundle = sure
+            sure_room -= needed
+        bundle.units.append(unit)
+        bundle.compares.extend(compares)
+        bundle.writes.extend(writes)
     return bundles
+
+
+def _compares_of_unit(unit: Part, trust: Trust | None) -> list[Compare]:
+    """Say what a unit saw and nobody vouches for; it saw no ranges, and there are thousands of them."""
+    compares = [
+        _compare(name, value)
+        for name, value in unit.reads.items()
+        if value is None or trust is None or trust.has_to_compare(name, value)
+    ]
+    if unit.is_broken:
+        compares.append(never())
+    return compares
 
 
 def assemble(
     fence: Fence,
     ground: Part,
     joint: Part,
-    bundles: list[list[Part]],
+    bundles: list[Bundle],
     trust: Trust | None = None,
     hot: Sequence[bytes] = (),
+    telling: Telling | None = None,
 ) -> Message:
-    """Build the message for a transaction's parts; units that stand alone trust their sights of steady rows.
+    """Build the message for a transaction's parts; `trust` is what the bundles were made with.
 
-    `hot` are rows of the joint part that rivals change often.
+    `hot` are rows of the joint part that rivals change often. `telling` is written whatever becomes of the parts.
     """
     trust = trust if bundles else None
     row = None
     own, mark = get(fence.name), []  # without a read of its own etcd may answer from an old state
-    if joint.writes or any(part.writes for bundle in bundles for part in bundle):
+    if joint.writes or any(bundle.writes for bundle in bundles):
         row = fence.next_value()
         own, mark = put(fence.name, row), [put(fence.joint_name, b"")]
     stands = [fence.name, *ground.reads]
     news = [] if trust is None else [trust.look]
     standing = value_is(fence.name, fence.value), *([] if trust is None else [trust.compare])
-    compares = [*standing, *compares_of(fence, ground)]
-    success = [own, *leveled([_bundle(fence, bundle, trust) for bundle in bundles])]
+    compares = [*standing, *compares_of(ground)]
+    success = [own, *leveled([nested(bundle.compares, bundle.writes, ()) for bundle in bundles])]
+    units = [bundle.units for bundle in bundles]
+    last = [] if telling is None else [telling.put, telling.look]
     if not joint:
         kind, joint_op = Joint.NONE, None
     else:
-        room = PATH_OPS_MAX - max(len(compares), len(stands) + len(news), 1 + len(success))
+        room = PATH_OPS_MAX - max(len(compares), len(stands) + len(news), 1 + len(success) + len(last))
         kind, joint_op = Joint.NESTED, _nested_joint(fence, joint, mark, room)
     if (joint and joint_op is None) or len(compares) > GROUND_COMPARES_MAX:
         success += leveled(_steps(fence, ground, joint))
         stands = [fence.name, *(name for name in hot if name in joint.reads)][:GROUND_COMPARES_MAX]
         compares = [*standing, *(_compare(name, joint.reads[name]) for name in stands[1:])]
         failure = [*map(get, stands), *news]
-        return Message(compares, success, failure, stands, [], Joint.WHOLE, bundles, row)
+        return Message(compares, [*success, *last], failure, stands, [], Joint.WHOLE, units, row)
     if joint_op is not None:
         success.insert(1, joint_op)
     failure = [*map(get, stands), *news]
-    return Message(compares, success, failure, stands, list(joint.reads), kind, bundles, row)
+    return Message(compares, [*success, *last], failure, stands, list(joint.reads), kind, units, row)
 
 
 def _nested_joint(fence: Fence, joint: Part, mark: list[Op], room: int) -> Op | None:
     """Give the joint part a level of its own; None when it takes more than `room` along its path."""
-    compares = compares_of(fence, joint)
+    compares = compares_of(joint)
     failure = list(map(get, joint.reads))
     writes = [*mark, *writes_of(joint)]
     width = max(len(compares), len(failure), min(len(writes), room // 2))
@@ -160,33 +197,13 @@ def _nested_joint(fence: Fence, joint: Part, mark: list[Op], room: int) -> Op | 
 def _steps(fence: Fence, ground: Part, joint: Part) -> list[Op]:
     """Give ground and joint part in levels that spoil the message when they do not hold."""
     writes = list(writes_of(joint))
-    steps = checks([*compares_of(fence, ground), *compares_of(fence, joint)], give_up(fence.name))
+    steps = checks([*compares_of(ground), *compares_of(joint)], give_up(fence.name))
     return steps + [nested((), writes[at : at + LEVEL_OPS], ()) for at in range(0, len(writes), LEVEL_OPS)]
 
 
 def checks(compares: Sequence[Compare], *otherwise: Op) -> list[Op]:
     """Give compares in levels of their own."""
     return [nested(compares[at : at + LEVEL_OPS], (), otherwise) for at in range(0, len(compares), LEVEL_OPS)]
-
-
-def _bundle(fence: Fence, bundle: Sequence[Part], trust: Trust | None) -> Op:
-    """Give units that stand alone a level; they saw no ranges and delete nothing, and there are thousands of them."""
-    compares: list[Compare] = []
-    writes: list[Op] = []
-    at, steady, strange = (0, -1, ()) if trust is None else (trust.table_at, STEADY, trust.strange)
-    for part in bundle:
-        seen = part.reads
-        for name, value in seen.items():
-            if value is None:
-                compares.append(is_absent(name))
-            elif name[at] != steady or name in strange:
-                compares.append(value_is(name, value))
-        for name, value in part.writes.items():
-            if value is not None and seen.get(name, UNKNOWN) != value:
-                writes.append(put(name, value))
-        if part.is_broken:
-            compares.append(_never(fence))
-    return nested(compares, writes, ())
 
 
 def leveled(ops: list[Op]) -> list[Op]:
@@ -215,11 +232,11 @@ def _spread(ops: list[Op], wide: int, deep: int) -> list[Op] | None:
     return spread
 
 
-def compares_of(fence: Fence, part: Part) -> list[Compare]:
+def compares_of(part: Part) -> list[Compare]:
     """Say all that a part saw: rows, the gaps between those of its ranges, and ranges of many rows."""
     compares = [_compare(name, value) for name, value in part.reads.items()]
     if part.spans or part.wholes or part.is_broken:
-        compares += _more_compares(fence, part)
+        compares += _more_compares(part)
     return compares
 
 
@@ -227,7 +244,7 @@ def _compare(name: bytes, value: bytes | None) -> Compare:
     return is_absent(name) if value is None else value_is(name, value)
 
 
-def _more_compares(fence: Fence, part: Part) -> list[Compare]:
+def _more_compares(part: Part) -> list[Compare]:
     compares: list[Compare] = []
     for (lo, hi), names in part.spans.items():
         for name in names:
@@ -240,13 +257,8 @@ def _more_compares(fence: Fence, part: Part) -> list[Compare]:
         compares.append(unchanged_since(whole.lo, whole.hi, whole.revision))
         compares += (value_is(name, value) for name, value in whole.rows.items())
     if part.is_broken:
-        compares.append(_never(fence))
+        compares.append(never())
     return compares
-
-
-def _never(fence: Fence) -> Compare:
-    """Give a compare that does not hold."""
-    return is_absent(fence.name)
 
 
 def written_names(part: Part) -> list[bytes]:
@@ -275,6 +287,7 @@ def verdict_of(message: Message, result: TxnResult) -> Verdict:
     fresh = {}
     is_joint = True
     responses = result.responses[1:]
+    moves = responses[-1] if responses and isinstance(responses[-1], list) else ()
     if message.joint is Joint.NESTED:
         joint, *responses = responses
         assert isinstance(joint, TxnResult)
@@ -282,7 +295,7 @@ def verdict_of(message: Message, result: TxnResult) -> Verdict:
         if not is_joint:
             fresh = _fresh(message.seen, joint.responses)
     bundles = list(islice(verdicts(responses), len(message.bundles)))
-    return Verdict(True, is_joint, bundles, fresh)
+    return Verdict(True, is_joint, bundles, fresh, moves)
 
 
 def nothing(message: Message) -> Verdict:

@@ -65,6 +65,11 @@ def unchanged_since(start: bytes, stop: bytes, revision: int) -> Compare:
     return Compare(b"".join((head, _RANGE_END, _LENGTHS[len(stop)], stop)))
 
 
+def never() -> Compare:
+    """Hold never: no key has so many versions."""
+    return Compare(b"\x08\x01\x1a\x01\x00\x20" + _varint(_NEVER))
+
+
 def put(key: bytes, value: bytes) -> Op:
     """Insert or replace."""
     return _op(b"\x12", b"".join((b"\x0a", _LENGTHS[len(key)], key, b"\x12", _LENGTHS[len(value)], value)))

@@ -9,6 +9,7 @@ from typing import Any
 from als.store.etcd import reading
 from als.store.etcd.cache import after
 from als.store.etcd.keys import Keys
+from als.store.etcd.marks import MARKED, bare
 from als.store.etcd.reading import Client
 from als.store.etcd.view import told
 from als.store.transaction import Rows, Table
@@ -51,6 +52,10 @@ class EtcdSnapshot:
         name = self._keys.name(table, key)
         if name in self._own:
             return self._own[name]
+        value = self._read(table, name)
+        return bare(value) if table is MARKED and value is not None else value
+
+    def _read(self, table: Table, name: bytes) -> bytes | None:
         ahead = self._ahead[table]
         if ahead.lo <= name < ahead.hi:
             return ahead.rows.get(name)
@@ -69,7 +74,7 @@ class EtcdSnapshot:
         """Let `get` show another value."""
         self._own[self._keys.name(table, key)] = value
 
-    replace = put
+    insert = replace = put
 
     def delete(self, table: Table, key: bytes) -> None:
         """Let `get` show no value."""
@@ -90,7 +95,7 @@ class EtcdSnapshot:
         with told():
             read = reading.last_rows if reverse else reading.first_rows
             rows = read(self._client, lo, hi, limit, self.revision).rows
-        found = [(self._keys.key_of(row.key), row.value) for row in rows]
+        found = [(self._keys.key_of(row.key), bare(row.value) if table is MARKED else row.value) for row in rows]
         return found[::-1] if reverse else found
 
     def at_commit(self, function: Callable[[], None]) -> None:

@@ -5,17 +5,18 @@ hold. A message whose answer is missing is settled before anything else is writt
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from als import clock
 from als.store.etcd import commit, reading
 from als.store.etcd.cache import CACHED_MAX, Unknown
-from als.store.etcd.commit import Joint, Message, Verdict
+from als.store.etcd.commit import Bundle, Joint, Message, Verdict
 from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdUnavailableError
 from als.store.etcd.fence import FENCED, Fence, FencedError
 from als.store.etcd.keys import Keys
-from als.store.etcd.moves import Moves, Trust
+from als.store.etcd.marks import MARKED, bare
+from als.store.etcd.moves import Moves, Telling, Trust
 from als.store.etcd.ops import KeyValue, get
 from als.store.etcd.parts import OUTSIDE, Part
 from als.store.etcd.reading import Client
@@ -31,6 +32,7 @@ TRUST_TRIES = 2  # messages of a transaction that others' changes may spoil befo
 MESSAGE_BYTES_MAX = 1 << 20  # etcd takes 1.5 MiB by default
 JOINT_COMPARES_LEAST = 32  # where rivals spoil them: some eight requests
 RIVALS_REMEMBERED = 10  # transactions without one
+NEWS_REMEMBERED = 10  # transactions without any
 
 
 class Submitted(NamedTuple):
@@ -58,15 +60,21 @@ class EtcdStore:
         self._moves = Moves(keys, fence.number)
         self._client = client
         self._submit_s = submit_s
+        self._newest: EtcdTransaction | None = None  # the one that was begun last, unless it is submitted
         self._joint_full = JOINT_COMPARES_FULL
         self._rivals_seen = 0  # for how many more transactions to expect rivals
+        self._news_expected = 0  # for how many more transactions to ask what others have told
         self._unclear: bytes | None = None  # what a message without an answer puts into the server's row
 
     def begin(self) -> EtcdTransaction:
         """Open a transaction that may write."""
         if self._unclear is not None:
             self._settle(self._unclear, clock.monotonic_s())
-        return EtcdTransaction(self.view, self._moves, self._joint_full)
+        if self._news_expected:
+            self._listen()
+        transaction = EtcdTransaction(self.view, self._moves.mark, self._joint_full)
+        self._newest = transaction
+        return transaction
 
     def submit(self, transaction: Transaction) -> Submitted:
         """Have etcd write those parts of the transaction whose sights are unchanged."""
@@ -75,7 +83,8 @@ class EtcdStore:
         end_s = clock.monotonic_s() + self._submit_s
         rejected: set[int] = set()
         doubtful: list[bytes] = []
-        trust = self._moves.trust() if transaction.moves_revision == self._moves.revision else None
+        trust = self._moves.trust() if transaction is self._newest else None  # else more was written meanwhile
+        self._newest = None
         spoiled = 0
         recount = Recount(transaction, self.view.keys)
         work = [(transaction.joint, transaction.alone())]
@@ -87,7 +96,8 @@ class EtcdStore:
             if not joint and not alone:
                 continue
             bundles = commit.bundled(alone, trust)
-            message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names)
+            telling = self._telling(transaction, joint, bundles)
+            message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names, telling)
             if message.bytes_sent > MESSAGE_BYTES_MAX and len(alone) > (not joint):
                 half = len(alone) // 2
                 work += [(Part(), alone[half:]), (joint, alone[:half])]
@@ -98,9 +108,13 @@ class EtcdStore:
                 continue
             if trust is not None and self._is_news(verdict):
                 spoiled += 1
+                self._news_expected = NEWS_REMEMBERED
                 trust = self._trust_less(trust, verdict) if spoiled < TRUST_TRIES else None
                 work.append((joint, alone))
                 continue
+            if verdict.is_accepted and telling is not None:
+                self._moves.told(telling, clock.monotonic_s())
+                trust = self._trust_less(trust, verdict)
             if joint and not verdict.is_joint and clock.monotonic_s() < end_s and self._is_recounted(recount, verdict):
                 work.append((joint, []))
                 joint = Part()
@@ -127,7 +141,7 @@ class EtcdStore:
         Ask this when the ledger stumbles: old and new sights beside each other can contradict.
         """
         parts = transaction.parts()
-        compares = [compare for part in parts for compare in commit.compares_of(self.fence, part)]
+        compares = [compare for part in parts for compare in commit.compares_of(part)]
         looks = [get(self.fence.name), *commit.leveled(commit.checks(compares))]
         with told():
             result = self._client.txn((), looks)
@@ -151,7 +165,9 @@ class EtcdStore:
     def peek(self, table: Table, key: bytes) -> bytes | None:
         """Give what is believed of a row; None also when nobody has looked."""
         value = self.view.cache.get(self.view.keys.name(table, key))
-        return None if isinstance(value, Unknown) else value
+        if value is None or isinstance(value, Unknown):
+            return None
+        return bare(value) if table is MARKED else value
 
     def grow(self) -> None:
         """etcd's quota is its administrators' matter."""
@@ -160,19 +176,37 @@ class EtcdStore:
         """Let go of the connections."""
         self._client.close()
 
-    # What other servers have told of changes.
+    # What servers tell each other of changes.
+
+    def _listen(self) -> None:
+        """Take up what others tell before a large message is sent in vain, as long as they tell all the time."""
+        with told():
+            rows = self._client.range(*self._moves.rows).rows
+        known = self._moves.revision
+        self._take_up(rows)
+        self._news_expected = NEWS_REMEMBERED if self._moves.revision != known else self._news_expected - 1
+
+    def _telling(self, transaction: EtcdTransaction, joint: Part, bundles: Iterable[Bundle]) -> Telling | None:
+        doubted = (unit for bundle in bundles if bundle.compares for unit in bundle.units)
+        names = [name for unit in doubted for name in self._moves.to_tell(unit)]
+        names += self._moves.to_tell(joint, transaction.ground, transaction.inserted)
+        return self._moves.telling(names, clock.monotonic_s())
 
     def _is_news(self, verdict: Verdict) -> bool:
-        return any(row.mod_revision > self._moves.revision for row in verdict.moves)
+        return not verdict.is_accepted and any(row.mod_revision > self._moves.revision for row in verdict.moves)
 
-    def _trust_less(self, trust: Trust, verdict: Verdict) -> Trust | None:
+    def _trust_less(self, trust: Trust | None, verdict: Verdict) -> Trust | None:
         """Take up what other servers have changed; what is left to trust in the transaction under way."""
-        names = self._moves.take_up(verdict.moves)
+        names = self._take_up(verdict.moves)
+        return None if trust is None or names is None else self._moves.trust()._replace(strange=trust.strange | names)
+
+    def _take_up(self, rows: Sequence[KeyValue]) -> set[bytes] | None:
+        names = self._moves.take_up(rows)
         if names is None:
-            self.view.cache.forget_all(self._moves.head)
-            return None
-        self.view.cache.forget(names)
-        return self._moves.trust()._replace(strange=trust.strange | names)
+            self.view.cache.forget_all(self._moves.heads)
+        else:
+            self.view.cache.forget(names)
+        return names
 
     # Rivals.
 
@@ -240,6 +274,7 @@ class EtcdStore:
             except StoreUnavailableError:
                 if clock.monotonic_s() > end_s:
                     self._unclear = written
+                    self._moves.lose_count()
                     self.view.cache.clear()
                     raise
                 clock.pause(PAUSE_S)

@@ -8,12 +8,12 @@ Makes no call itself; `memo` should hold nothing that a unit which stands alone 
 
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 from als.store.etcd.cache import UNKNOWN, Cache, Unknown, after
 from als.store.etcd.keys import Keys
-from als.store.etcd.moves import STEADY, Moves, row_after, row_unknown
+from als.store.etcd.marks import MARK_BYTES, MARKED, bare
+from als.store.etcd.moves import STEADY
 from als.store.etcd.parts import OUTSIDE, Part, Whole
 from als.store.transaction import Rows, Table
 
@@ -67,7 +67,7 @@ class EtcdTransaction:
         "_joint_bytes",
         "_joint_compares",
         "_joint_full",
-        "_moved_key",
+        "_mark",
         "_outside",
         "_outside_wholes",
         "_own_names",
@@ -78,15 +78,15 @@ class EtcdTransaction:
         "_writes",
         "_written",
         "ground",
+        "inserted",
         "joint",
         "memo",
-        "moves_revision",
     )
 
-    def __init__(self, view: View, moves: Moves, joint_full: int = JOINT_COMPARES_FULL) -> None:
-        """Begin; `joint_full` is how much the joint part should compare at most."""
-        self.moves_revision = moves.revision
-        self._moved_key = moves.key
+    def __init__(self, view: View, mark: bytes, joint_full: int = JOINT_COMPARES_FULL) -> None:
+        """Begin; `mark` is for the leases written, `joint_full` is how much the joint part should compare at most."""
+        self._mark = mark
+        self.inserted: set[bytes] = set()  # leases, by name
         self.memo: dict[Any, Any] = {}
         self.ground = Part()
         self.joint = Part()
@@ -113,23 +113,30 @@ class EtcdTransaction:
         """Give the value, None when there is none. Raises StoreUnavailableError."""
         name = self._heads[table] + key
         if name in self._writes:
-            return self._writes[name]
-        if name in self._written:
+            value = self._writes[name]
+        elif name in self._written:
             self._touched.append(name)
-            return self._written[name].writes[name]
-        reads = self._reads
-        if name in reads:
-            return reads[name]
-        known = self._cache.young.get(name, UNKNOWN)
-        value = self._view.value(name) if isinstance(known, Unknown) else known
-        reads[name] = value
+            value = self._written[name].writes[name]
+        elif name in self._reads:
+            value = self._reads[name]
+        else:
+            known = self._cache.young.get(name, UNKNOWN)
+            value = self._reads[name] = self._view.value(name) if isinstance(known, Unknown) else known
+        if table is MARKED and value is not None:
+            return value[MARK_BYTES:] if value.startswith(self._mark) else bare(value)
         return value
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace."""
-        self._write(table, self._heads[table] + key, value)
+        self._write(table, self._heads[table] + key, self._mark + value if table is MARKED else value)
 
     replace = put
+
+    def insert(self, table: Table, key: bytes, value: bytes) -> None:
+        """Write a row that is not there: no server relies on it."""
+        if table is MARKED:
+            self.inserted.add(self._heads[table] + key)
+        self.put(table, key, value)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""
@@ -170,6 +177,8 @@ class EtcdTransaction:
             lo, hi = (ordered[-1], hi) if reverse else (lo, after(ordered[-1]))
         self._note_look(look, lo, hi)
         head_bytes = len(self._heads[table])
+        if table is MARKED:
+            return [(name[head_bytes:], bare(rows[name])) for name in ordered]
         return [(name[head_bytes:], rows[name]) for name in ordered]
 
     def at_commit(self, function: Callable[[], None]) -> None:
@@ -222,25 +231,12 @@ class EtcdTransaction:
         hooks, self._hooks = self._hooks, []
         for function in hooks:
             function()
-        self._tell_moves()
         if self._part or self._touched:
             self._join(self._part)
         if self.joint and not self.joint.places:
             self.joint.places = (OUTSIDE,)
         if self.joint.writes:
             self.joint.wholes += self._outside_wholes
-
-    def _tell_moves(self) -> None:
-        """Tell of the steady rows that were there and change, so that nobody trusts what he saw of them."""
-        head, moved = self._heads[STEADY], []
-        for part in (self.joint, self._part):
-            for name, value in part.writes.items():
-                if name.startswith(head) and self.joint.reads.get(name, UNKNOWN) not in (None, value):
-                    moved.append(name[len(head) :])
-        if moved:
-            known = self._cache.get(self._heads[Table.META] + self._moved_key)  # no look: nobody else writes this row
-            raw = row_unknown() if isinstance(known, Unknown) else self.get(Table.META, self._moved_key)
-            self.put(Table.META, self._moved_key, row_after(raw, moved))
 
     def alone(self) -> list[Part]:
         """The units, or the few that met, that stand alone."""
@@ -301,12 +297,16 @@ class EtcdTransaction:
     def _may_stand_alone(self, part: Part) -> bool:
         """Say whether a part is small, and leaves a trace by which it can be told later that it was written.
 
-        A deletion leaves none. What changes steady rows is told of beside the joint part.
+        A deletion leaves none. Changes that have to be told of are told beside the joint part; a lease that was not
+        looked at may be one.
         """
         if part.spans or part.wholes or None in part.writes.values():
             return False
-        if any(map(bytes.startswith, part.writes, repeat(self._heads[STEADY]))):
-            return False
+        for name in part.writes:
+            if name.startswith(self._heads[STEADY]) or (
+                name not in part.reads and name.startswith(self._heads[MARKED]) and name not in self._touched
+            ):
+                return False
         return len(part.reads) + len(part.writes) <= ALONE_ROWS_MAX
 
     def _join_others(self, part: Part) -> None:
