@@ -1,13 +1,17 @@
 """A cluster's whole history, held against its rules and against what its clients were told.
 
 At every revision of etcd no serial has more seats used than it has, and as many as there are active leases on it; the
-sums of the books agree. And whatever was acknowledged to a computer stands in the history, in that order.
+sums of the books agree; and who changes a lease that another server relies on tells so. And whatever was acknowledged
+to a computer stands in the history, in that order.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgpack
+
+from als.ledger.journal import SERVER_BITS
 from als.records import (
     HOLDER_BYTES,
     Lease,
@@ -18,14 +22,17 @@ from als.records import (
     SerialState,
     lease_key,
 )
+from als.store.etcd.fence import row_key
 from als.store.etcd.keys import Keys
-from als.store.etcd.marks import bare
+from als.store.etcd.marks import bare, is_marked, mark_of
+from als.store.etcd.moves import ROWS_HEAD
 from als.store.transaction import Table
 from etcd_watch import Revision
 
 COMPONENT = "agent"
 FAULTS_KEPT_MAX = 20
 _OWNER_BYTES = 8
+SERVERS_MAX = 1 << SERVER_BITS
 
 
 class Deed(NamedTuple):
@@ -78,6 +85,7 @@ class Replay:
         self._seats: dict[int, Seats] = {}
         self._products: dict[int, int] = {}
         self._active: Counter[int] = Counter()
+        self._servers = {self._keys.name(Table.META, row_key(server)): server for server in range(SERVERS_MAX)}
         self._counted: dict[int, dict[bytes, PoolCounts]] = defaultdict(dict)  # by product and key
 
     def run(self, revisions: Iterable[Revision]) -> None:
@@ -93,6 +101,7 @@ class Replay:
     def _apply(self, revision: Revision) -> tuple[set[int], set[int]]:
         """Take a revision's changes over; give the serials and products that they touch."""
         serials: set[int] = set()
+        self._check_what_is_told(revision)
         for name, value in revision.changes:
             table, key = Table(name[self._keys.table_at]), self._keys.key_of(name)
             if value is None:
@@ -112,6 +121,21 @@ class Replay:
             elif table is Table.COUNTS and value is not None and key[:2] != b"\0\0":
                 self._counted[int.from_bytes(key[:2], "big")][key] = PoolCounts.unpack(value)
         return serials, {self._products[serial] for serial in serials if serial in self._products}
+
+    def _check_what_is_told(self, revision: Revision) -> None:
+        """See that a server that changes leases which another wrote last has named them in its row of moves."""
+        head, moved = self._keys.heads[Table.LEASES], self._keys.name(Table.META, ROWS_HEAD)
+        old = {name: self.rows[name] for name, _ in revision.changes if name.startswith(head) and name in self.rows}
+        told = {
+            self._keys.prefix + key
+            for name, value in revision.changes
+            if value is not None and name.startswith(moved)
+            for key in msgpack.unpackb(value)[1]
+        }
+        writers = [self._servers[name] for name, _ in revision.changes if name in self._servers]
+        for name, raw in old.items():
+            if is_marked(raw) and name not in told and not any(raw.startswith(mark_of(server)) for server in writers):
+                self._say(f"revision {revision.number}: {name!r} was changed behind the back of who relied on it")
 
     def _take_lease(self, key: bytes, value: bytes | None) -> set[int]:
         """Enter a lease's new version; give the serials that it was on and is on."""

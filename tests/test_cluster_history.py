@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgpack
 import pytest
 
 import etcd_nodes
@@ -21,7 +22,10 @@ from als.records import (
     lease_key,
     serial_key,
 )
+from als.store.etcd.fence import row_key
 from als.store.etcd.keys import Keys
+from als.store.etcd.marks import mark_of
+from als.store.etcd.moves import ROWS_HEAD
 from als.store.transaction import Table
 from cluster_history import COMPONENT, Deed, Replay, lost
 from etcd_watch import Revision
@@ -97,6 +101,24 @@ def test_a_seat_given_twice_for_one_revision_is_found() -> None:
 def test_numbers_that_disagree_are_found(rows: list[Row], said: str) -> None:
     """Seats used, active leases and sums must agree at each revision."""
     assert any(said in fault for fault in replayed(imported(2), rows).faults)
+
+
+@pytest.mark.parametrize(("writer", "told", "is_fault"), [(1, [], False), (2, [], True), (2, [b"other"], True)])
+def test_a_change_that_its_owner_is_not_told_of_is_found(writer: int, told: list[bytes], is_fault: bool) -> None:
+    """A lease that another server wrote last is changed by name, or behind its back."""
+    key = lease_key(PRODUCT, 1)
+
+    def renewed(server: int, time: int, *tells: bytes) -> list[Row]:
+        [(table, _, raw)] = lease(1, time)
+        assert raw is not None
+        row: Row = (Table.META, ROWS_HEAD + b"%d" % server, msgpack.packb([len(tells), tells]))
+        return [(table, key, mark_of(server) + raw), (Table.META, row_key(server), b""), *([row] if tells else [])]
+
+    name = bytes((Table.LEASES,)) + key
+    first = [*renewed(1, 1_000), *seats(2, 1)]
+    faults = replayed(imported(2), first, renewed(writer, 1_010, *told)).faults
+    assert any("behind the back" in fault for fault in faults) == is_fault == bool(faults)
+    assert not replayed(imported(2), first, renewed(writer, 1_010, *told, name)).faults
 
 
 def test_acknowledged_changes_are_looked_for_in_their_order() -> None:

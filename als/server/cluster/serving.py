@@ -99,7 +99,8 @@ class Serving:
         yield from self._again
         first = self.begun
         for place in range(first, len(self._items)):
-            if place % LOOK_EVERY_REQUESTS == 0 and place > first and not has_time():
+            is_usual = self._items[place].usual is not None  # its rows were read: to take it again costs more
+            if place % LOOK_EVERY_REQUESTS == 0 and place > first and not is_usual and not has_time():
                 return
             yield place
 

@@ -102,7 +102,7 @@ class SharedCore:
 
     def _count(self, items: Sequence[Item], served: int) -> None:
         self.rates.count(self._monotonic_s, served, sum(item.op == "renew" for item in items[:served]))
-        self._taken_max = min(max(2 * served, TAKEN_LEAST), BATCH_MAX)
+        self._taken_max = min(max(2 * served, self._taken_max // 2, TAKEN_LEAST), BATCH_MAX)
 
     # The status, and what can be said without the store.
 
