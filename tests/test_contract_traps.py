@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import random
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -216,9 +217,11 @@ def test_patience(site: Site) -> None:
     busy, crowd = site.admin, [site.client() for _ in range(40)]
     for client in crowd:
         client.ask("hello")
-    slow = [busy.send("events", limit=1_000) for _ in range(300)]  # keeps the server at work while the crowd comes
+    site.server.signal(signal.SIGSTOP)  # so that it finds them all at once, however slowly they were sent
+    slow = [busy.send("events", limit=1_000) for _ in range(300)]  # keeps the server at work while the crowd waits
     fields = {"product": "ATIES", "patience_ms": 1}
     sent = [(client, client.send("check", **fields)) for _ in range(150) for client in crowd]
+    site.server.signal(signal.SIGCONT)
     assert all(reply["ok"] for reply in busy.replies_to(slow).values())
     replies = [
         reply
