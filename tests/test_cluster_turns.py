@@ -17,7 +17,7 @@ from als.catalog import Catalog
 from als.clock import Reading
 from als.ledger import Ledger, Rules
 from als.protocol import Role
-from als.server.cluster import serving
+from als.server.cluster import house, serving
 from als.server.cluster.house import OUTAGE_S, SLACK_S, House
 from als.server.cluster.peers import Card, Peers
 from als.server.cluster.report import Report
@@ -29,7 +29,8 @@ from als.store.etcd.errors import EtcdUnavailableError
 from als.store.etcd.ops import Compare, Op, RangeResult, TxnResult
 from als.store.etcd.store import EtcdStore
 from als.store.etcd.upkeep import Upkeep
-from als.store.transaction import Transaction
+from als.store.transaction import Table, Transaction
+from contract_client import DAY_S, day_number
 from etcd_stores import open_over
 from press import SERVER_KEY, VENDORS, print_serial
 
@@ -76,6 +77,7 @@ class Door:
         self.is_shut = False
         self.knocks = 0
         self.before_txn: Callable[[], object] = lambda: None
+        self.sent: list[bytes] = []
 
     def range(
         self,
@@ -94,6 +96,7 @@ class Door:
         """Compare and apply."""
         self._knock()
         self.before_txn()
+        self.sent.append(b"".join(success))
         return self._client.txn(compares, success, failure)
 
     def _knock(self) -> None:
@@ -391,3 +394,23 @@ def test_a_wrong_clock_sweeps_nothing(world: World) -> None:
     assert any("sweeps nothing" in trouble for trouble in troubles)
     world.pass_time(3, one, other, wrong)
     assert len(one.events("lapsed")) == 1
+
+
+def test_serials_revive_by_as_many_as_a_message_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was wrong by days, and accepted, ends serials; set right and accepted it revives them, in pages."""
+    monkeypatch.setattr(house, "REVIVED_MAX", 10)
+    server = world.server()
+    last_day = day_number(WALL_S) + 5
+    for number in range(1, 36):
+        text, _ = print_serial(CATALOG.by_code["ATIES"], number, 1, last_day=last_day)
+        assert server.ask("import", ADMIN, serials=[text])["added"] == 1
+    for wrong_s, total in ((10.0 * DAY_S, 0), (0.0, 35)):
+        server.wrong_s = wrong_s
+        server.turn()
+        server.core.accept_clock()
+        server.door.sent.clear()
+        server.turn()
+        sent = list(server.door.sent)
+        assert server.ask("check", product="ATIES")["total"] == total
+    ends = server.store.view.keys.name(Table.ENDS, b"")
+    assert [message.count(ends) for message in sent if ends in message] == [10, 10, 10, 5]

@@ -10,8 +10,6 @@ from als.ledger.tally import Tally
 from als.records import SerialRecord, SerialState, end_key, pool_expires_at, pool_key, product_key
 from als.store.transaction import Table, Transaction, prefix_stop
 
-_REVIVED_PAGE_ROWS = 1_000
-
 
 class Free(NamedTuple):
     """A serial with a free seat. `expires_at` 0: never."""
@@ -125,13 +123,15 @@ def end_serials(tx: Transaction, tally: Tally, product: int, now: int, bound: in
     return len(rows)
 
 
-def revive_serials(tx: Transaction, tally: Tally, now: int) -> None:
-    """Let serials count again that ended by a clock which was wrong, and has been set right by an administrator."""
-    start = b""
-    while rows := tx.scan(Table.SERIALS, start, None, _REVIVED_PAGE_ROWS):
-        for key, raw in rows:
-            record, number = SerialRecord.unpack(raw), int.from_bytes(key, "big")
-            found = tally.seats(number)
-            if found is not None and found.state is SerialState.ENDED and record.expires_at > now:
-                open_serial(tx, tally, record.product, number, record.expires_at, now)
-        start = rows[-1][0] + b"\0"
+def revive_serials(tx: Transaction, tally: Tally, now: int, start: bytes = b"", limit: int = 1_000) -> bytes | None:
+    """Let serials count again that ended by a clock which was wrong, and has been set right by an administrator.
+
+    Looks at `limit` serials from the key `start` on; gives where to go on, None when there are no more.
+    """
+    rows = tx.scan(Table.SERIALS, start, None, limit)
+    for key, raw in rows:
+        record, number = SerialRecord.unpack(raw), int.from_bytes(key, "big")
+        found = tally.seats(number)
+        if found is not None and found.state is SerialState.ENDED and record.expires_at > now:
+            open_serial(tx, tally, record.product, number, record.expires_at, now)
+    return rows[-1][0] + b"\0" if len(rows) == limit else None

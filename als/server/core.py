@@ -203,6 +203,7 @@ class Core:
         if not self.guard.notices:
             return
         write_notices(tx, self.guard, self.ledger.server)
+        revive_all(tx, self.guard, self.ledger.server)
         self._mark(tx)
         for notice in self.guard.notices:
             if notice.kind != "outage":
@@ -273,12 +274,15 @@ def refuse_busy(body: bytes, now: int) -> bytes:
         return protocol.encode_refusal(error.request_id, now, error.refusal)
 
 
-def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
-    """Write what the clock guard has noticed: outages for R12, and their events.
+def set_back_to(guard: ClockGuard) -> int | None:
+    """Give the time that an administrator set a wrong clock back to, if he has: it revives what had ended by it."""
+    times = [note.end for note in guard.notices if note.kind == "clock_accepted" and note.end < note.start]
+    return min(times, default=None)
 
-    A clock that an administrator set back to the right time revives the serials that a wrong one had ended.
-    """
-    journal, tally = Journal.of(tx, server), Tally.of(tx, server)
+
+def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
+    """Write what the clock guard has noticed: outages for R12, and their events."""
+    journal = Journal.of(tx, server)
     for notice in guard.notices:
         if notice.kind == "outage":
             mercy.add_outage(tx, notice.start, notice.end)
@@ -286,14 +290,21 @@ def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
         else:
             detail = {"time": notice.start, "wall_clock": notice.end}
         journal.write(Event(guard.now, notice.kind, detail=detail))
-        if notice.kind == "clock_accepted" and notice.end < notice.start:
-            seats.revive_serials(tx, tally, notice.end)
+
+
+def revive_all(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
+    """Revive the serials that a wrong clock had ended, if it has been set right."""
+    right_now = set_back_to(guard)
+    start: bytes | None = None if right_now is None else b""
+    while start is not None and right_now is not None:
+        start = seats.revive_serials(tx, Tally.of(tx, server), right_now, start)
 
 
 def take_up_clock(tx: Transaction, take_up: Callable[[int | None], ClockGuard]) -> ClockGuard:
     """Have `take_up` make a guard from the stored mark, and write what it noticed; for a server that does not run."""
     guard = take_up(read_mark(tx))
     write_notices(tx, guard)
+    revive_all(tx, guard)
     write_mark(tx, guard.now)
     return guard
 

@@ -9,16 +9,18 @@ from typing import Any
 
 from als.clock import Clock, Reading
 from als.guard import BACK, HOLD_S, JUMPED, OK, SET_BACK_S, ClockGuard
-from als.ledger import Ledger, ahead, products
+from als.ledger import Ledger, ahead, products, seats
+from als.ledger.tally import Tally
 from als.records import due_key
 from als.server.cluster.peers import CARDS, READ_EVERY_S, TICK_S, Card, Peers, card_key
 from als.server.cluster.writing import Writing
-from als.server.core import MARK_EVERY_S, read_mark, write_mark, write_notices
+from als.server.core import MARK_EVERY_S, read_mark, set_back_to, write_mark, write_notices
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import StoreUnavailableError, Table
 
 OUTAGE_S = 60  # in which no server of the cluster set the alive mark
 SWEPT_MAX = 40
+REVIVED_MAX = 500  # serials looked at in a message: some 300 KB if all are revived
 SWEEP_EVERY_S = 1.0  # to twice as long, at random: two that sweep at once do it in vain
 SLACK_S = 5  # clocks differ by less; requests go by their own time
 SHUT_S = 0.5  # before the next look whether it answers again
@@ -173,6 +175,7 @@ class House:
             self.look()
             self._follow_era()
         if monotonic_s >= self._tick_at_s or self.guard.notices:
+            self._revive_serials()
             self._insist(self._write_own)
             self.guard.take_notices()
             if monotonic_s >= self._mark_at_s:
@@ -184,6 +187,27 @@ class House:
         """Have something done without which no request may be served: after an outage, none may lapse by it."""
         if not self.writing.run(work):
             raise StoreUnavailableError("other servers change the store faster than this one can")
+
+    def _revive_serials(self) -> None:
+        """Revive what a wrong clock had ended, by as many as a message holds; done again if it does not come to an end.
+
+        Before it is written that the clock was accepted, since nobody would go on with the rest.
+        """
+        right_now = set_back_to(self.guard)
+        if right_now is None:
+            return
+        start, following = b"", None
+
+        def work(tx: EtcdTransaction) -> None:
+            nonlocal following
+            tally = Tally.of(tx, self._ledger.server)
+            following = seats.revive_serials(tx, tally, right_now, start, REVIVED_MAX)
+
+        while True:
+            self._insist(work)
+            if following is None:
+                return
+            start = following
 
     def look(self) -> None:
         """Read the cards of all servers."""
