@@ -12,9 +12,10 @@ if etcd_nodes.MISSING:
 
 from als import clock
 from als.store.etcd.client import EtcdClient
+from als.store.etcd.ops import put
 from als_bench.connections import Connections
 from als_bench.etcd_members import Members
-from als_bench.failover import Callers, is_leading
+from als_bench.failover import Callers, is_leading, wait_until_caught_up
 from als_bench.server_under_test import ServerUnderTest
 from als_bench.stage import SEATS_PER_SERIAL, STEADY
 
@@ -35,6 +36,28 @@ def test_a_member_that_is_not_up_yet_is_waited_for(tmp_path: Path) -> None:
                 asked.result(LATE_S)
             member.start()
             assert asked.result()
+        finally:
+            client.close()
+
+
+def test_a_member_that_has_much_to_learn_is_waited_for(tmp_path: Path) -> None:
+    """A member that was away has caught up once it is waited for: another may die, and rows are still written."""
+    with Members(tmp_path, 3) as members:
+        client = EtcdClient(members.endpoints)
+        try:
+            for member in members.all:
+                is_leading(client, member)
+            away, *others = members.all
+            away.stop(kill=True)
+            for number in range(50):
+                client.txn((), [put(b"k%d" % number, bytes(10_000))])
+            away.start()
+            wait_until_caught_up(away)
+            others[0].stop(kill=True)
+            alone = EtcdClient([away.endpoint])
+            rows = alone.range(b"k", b"l", serializable=True).rows
+            alone.close()
+            assert len(rows) == 50
         finally:
             client.close()
 

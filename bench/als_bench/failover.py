@@ -4,9 +4,9 @@ Each client renews at an unhurried pace over one connection, and turns to the ne
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
@@ -33,6 +33,8 @@ STATUS_PAUSE_S = 0.2
 AFTER_S = 6.0  # of a death: an election, and clients that have moved, are over by then
 LEADER, FOLLOWER, SERVER = "etcd leader", "etcd follower", "server"
 VICTIMS = (LEADER, FOLLOWER, SERVER)
+
+Answer = TypeVar("Answer")
 
 
 class Place(NamedTuple):
@@ -180,8 +182,21 @@ def _kill(stage: ClusterStage, callers: Callers, victim: str) -> Results:
     else:
         chosen.start()
         wait_for_port(chosen, chosen.port)
+        wait_until_caught_up(chosen)
     callers.run(BEFORE_S)
     return felt
+
+
+def wait_until_caught_up(member: Member) -> None:
+    """Wait until a member that was started again knows all that was decided without it. Raises BenchError.
+
+    Before that the death of another one takes the majority away: two are lost then, and not one.
+    """
+    client = EtcdClient([member.endpoint])
+    try:
+        _insist(member, lambda: client.range(b"\0"))  # is answered once the member has applied what the leader has
+    finally:
+        client.close()
 
 
 def _member(stage: ClusterStage, is_leader: bool) -> Member:
@@ -195,9 +210,14 @@ def _member(stage: ClusterStage, is_leader: bool) -> Member:
 
 def is_leading(client: EtcdClient, member: Member) -> bool:
     """Say whether a member is the leader, as soon as it answers. Raises BenchError when it does not in time."""
+    return _insist(member, lambda: client.status(member.endpoint).is_leader)
+
+
+def _insist(member: Member, ask: Callable[[], Answer]) -> Answer:
+    """Ask a member until it answers."""
     end_s = clock.monotonic_s() + STATUS_S_MAX
     while clock.monotonic_s() < end_s:
         with contextlib.suppress(EtcdUnavailableError):  # one that was started again may have much to do yet
-            return client.status(member.endpoint).is_leader
+            return ask()
         clock.pause(STATUS_PAUSE_S)  # a port without a listener refuses at once
     raise BenchError(f"etcd at {member.endpoint} does not answer")
