@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from als.store.etcd.cache import UNKNOWN, after
 from als.store.etcd.fence import Fence
-from als.store.etcd.moves import Telling, Trust
+from als.store.etcd.moves import Trust
 from als.store.etcd.ops import (
     Compare,
     KeyValue,
@@ -148,11 +148,11 @@ def assemble(
     bundles: list[Bundle],
     trust: Trust | None = None,
     hot: Sequence[bytes] = (),
-    telling: Telling | None = None,
+    last: Sequence[Op] = (),
 ) -> Message:
     """Build the message for a transaction's parts; `trust` is what the bundles were made with.
 
-    `hot` are rows of the joint part that rivals change often. `telling` is written whatever becomes of the parts.
+    `hot` are rows of the joint part that rivals change often. `last` is done at the end, whatever becomes of the parts.
     """
     trust = trust if bundles else None
     row = None
@@ -166,7 +166,6 @@ def assemble(
     compares = [*standing, *compares_of(ground)]
     success = [own, *leveled([nested(bundle.compares, bundle.writes, ()) for bundle in bundles])]
     units = [bundle.units for bundle in bundles]
-    last = [] if telling is None else [telling.put, telling.look]
     if not joint:
         kind, joint_op = Joint.NONE, None
     else:

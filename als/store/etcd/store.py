@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from als import clock
 from als.store.etcd import commit, reading
+from als.store.etcd.baton import Baton
 from als.store.etcd.cache import CACHED_MAX, Unknown
 from als.store.etcd.commit import Bundle, Joint, Message, Verdict
 from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdUnavailableError
@@ -58,6 +59,7 @@ class EtcdStore:
         self.fence = fence
         self.view = EtcdView(client, keys, cached_max)
         self._moves = Moves(keys, fence.number)
+        self._baton = Baton(client, keys)
         self._client = client
         self._submit_s = submit_s
         self._newest: EtcdTransaction | None = None  # the one that was begun last, unless it is submitted
@@ -97,7 +99,8 @@ class EtcdStore:
                 continue
             bundles = commit.bundled(alone, trust)
             telling = self._telling(transaction, joint, bundles)
-            message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names, telling)
+            last = [*self._baton.giving_back(), *([] if telling is None else [telling.put, telling.look])]
+            message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names, last)
             if message.bytes_sent > MESSAGE_BYTES_MAX and len(alone) > (not joint):
                 half = len(alone) // 2
                 work += [(Part(), alone[half:]), (joint, alone[:half])]
@@ -112,6 +115,8 @@ class EtcdStore:
                 trust = self._trust_less(trust, verdict) if spoiled < TRUST_TRIES else None
                 work.append((joint, alone))
                 continue
+            if verdict.is_accepted:
+                self._baton.given_back()
             if verdict.is_accepted and telling is not None:
                 self._moves.told(telling, clock.monotonic_s())
                 trust = self._trust_less(trust, verdict)
@@ -211,14 +216,13 @@ class EtcdStore:
     # Rivals.
 
     def _look_at_rivals(self, recount: Recount) -> None:
-        """Take their newest numbers up before a large message is sent in vain, as long as they change all the time."""
+        """Wait for our turn and take up the newest numbers before a large message is sent in vain."""
         if self._rivals_seen and recount.names:
             try:
                 with told():
-                    found = reading.values(self._client, recount.names)
+                    fresh = self._baton.take(recount.names)
             except StoreUnavailableError:
                 return  # it was only to spare a message
-            fresh = {name: None if row is None else row.value for name, row in found.items()}
             self.view.cache.change(fresh)
             self._rivals_seen = RIVALS_REMEMBERED if recount.take_up(fresh) else self._rivals_seen - 1
 
