@@ -47,9 +47,24 @@ class Item(NamedTuple):
         return protocol.encode_refusal(number, now, refusal)
 
 
-def understand(letter: Letter, now: int, monotonic_s: float) -> Item:
-    """Read a letter, and refuse it when its sender has given it up by now."""
-    item = _read(letter, now)
+class Reader:
+    """Reads letters; those that a turn had no time for are known in the next, since reading is a tenth of serving."""
+
+    def __init__(self) -> None:
+        self._unserved: dict[int, Item] = {}  # by the letter's identity, which is its own as long as the item holds it
+
+    def understand(self, letters: Sequence[Letter], now: int, monotonic_s: float) -> list[Item]:
+        """Read letters, and refuse those that their senders have given up by now."""
+        known, self._unserved = self._unserved, {}
+        return [_patient(known.get(id(letter)) or _read(letter, now), now, monotonic_s) for letter in letters]
+
+    def keep(self, items: Sequence[Item]) -> None:
+        """Remember what was not served."""
+        self._unserved = {id(item.letter): item for item in items}
+
+
+def _patient(item: Item, now: int, monotonic_s: float) -> Item:
+    letter = item.letter
     if letter.arrived_s != monotonic_s and not item.refusal:
         patience = item.request or {"patience_ms": item.usual.patience_ms if item.usual is not None else None}
         if has_run_out(patience, monotonic_s - letter.arrived_s):

@@ -13,8 +13,7 @@ from als.clock import Reading
 from als.guard import ClockGuard
 from als.ledger import Ledger, mercy
 from als.protocol import Refusal
-from als.server.cluster import batch
-from als.server.cluster.batch import Item
+from als.server.cluster.batch import Item, Reader
 from als.server.cluster.house import House
 from als.server.cluster.report import Report
 from als.server.cluster.serving import Serving
@@ -46,6 +45,7 @@ class SharedCore:
         self._reload = reload
         self._monotonic_s = 0.0
         self._taken_max = TAKEN_LEAST
+        self._reader = Reader()
         self._told: dict[str, Any] = {}  # the last status
         self._viewers: dict[bytes, None] = {}
         ledger.status_of_server = self._status
@@ -81,7 +81,7 @@ class SharedCore:
         now = self._house.tick(reading)
         self._monotonic_s = reading.monotonic_s
         taken = letters[: self._taken_max]
-        items = [batch.understand(letter, now, reading.monotonic_s) for letter in taken]
+        items = self._reader.understand(taken, now, reading.monotonic_s)
         serving = Serving(self._writing, self._ledger, items, now, self._reload, self._remember)
         try:
             if self._house.is_open(reading.monotonic_s):
@@ -96,6 +96,7 @@ class SharedCore:
         replies = [
             serving.replies.get(place) or self._reply_without_store(items[place], now) for place in range(serving.begun)
         ]
+        self._reader.keep(items[len(replies) :])
         if replies:
             self._count(items, len(replies))
         return replies
