@@ -5,35 +5,33 @@ hold. A message whose answer is missing is settled before anything else is writt
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from als import clock
 from als.store.etcd import commit, reading
 from als.store.etcd.baton import Baton
 from als.store.etcd.cache import CACHED_MAX, Unknown
-from als.store.etcd.commit import Bundle, Joint, Message, Verdict
+from als.store.etcd.commit import Joint, Message, Verdict
 from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdUnavailableError
 from als.store.etcd.fence import FENCED, Fence, FencedError
+from als.store.etcd.hearing import Hearing
 from als.store.etcd.keys import Keys
 from als.store.etcd.marks import MARKED, bare
-from als.store.etcd.moves import Moves, Telling, Trust
+from als.store.etcd.moves import Moves
 from als.store.etcd.ops import KeyValue, get
 from als.store.etcd.parts import OUTSIDE, Part
 from als.store.etcd.reading import Client
 from als.store.etcd.recount import Recount
+from als.store.etcd.rivals import Rivals
 from als.store.etcd.snapshot import EtcdSnapshot
-from als.store.etcd.transaction import JOINT_COMPARES_FULL, EtcdTransaction
+from als.store.etcd.transaction import EtcdTransaction
 from als.store.etcd.view import EtcdView, told
 from als.store.transaction import StoreUnavailableError, Table, Transaction
 
 SUBMIT_S = 2.5  # from the first try to the verdict: an election takes 1 to 1.5 s
 PAUSE_S = 0.05
-TRUST_TRIES = 2  # messages of a transaction that others' changes may spoil before everything is compared
 MESSAGE_BYTES_MAX = 1 << 20  # etcd takes 1.5 MiB by default
-JOINT_COMPARES_LEAST = 32  # where rivals spoil them: some eight requests
-RIVALS_REMEMBERED = 10  # transactions without one
-NEWS_REMEMBERED = 10  # transactions without any
 
 
 class Submitted(NamedTuple):
@@ -58,23 +56,19 @@ class EtcdStore:
     ) -> None:
         self.fence = fence
         self.view = EtcdView(client, keys, cached_max)
-        self._moves = Moves(keys, fence.number)
-        self._baton = Baton(client, keys)
+        self._hearing = Hearing(client, self.view, Moves(keys, fence.number))
+        self._rivals = Rivals(self.view, Baton(client, keys))
         self._client = client
         self._submit_s = submit_s
         self._newest: EtcdTransaction | None = None  # the one that was begun last, unless it is submitted
-        self._joint_full = JOINT_COMPARES_FULL
-        self._rivals_seen = 0  # for how many more transactions to expect rivals
-        self._news_expected = 0  # for how many more transactions to ask what others have told
         self._unclear: bytes | None = None  # what a message without an answer puts into the server's row
 
     def begin(self) -> EtcdTransaction:
         """Open a transaction that may write."""
         if self._unclear is not None:
             self._settle(self._unclear, clock.monotonic_s())
-        if self._news_expected:
-            self._listen()
-        transaction = EtcdTransaction(self.view, self._moves.mark, self._joint_full)
+        self._hearing.listen()
+        transaction = EtcdTransaction(self.view, self._hearing.moves.mark, self._rivals.joint_full)
         self._newest = transaction
         return transaction
 
@@ -85,21 +79,21 @@ class EtcdStore:
         end_s = clock.monotonic_s() + self._submit_s
         rejected: set[int] = set()
         doubtful: list[bytes] = []
-        trust = self._moves.trust() if transaction is self._newest else None  # else more was written meanwhile
+        hearing, rivals = self._hearing, self._rivals
+        trust = hearing.trust() if transaction is self._newest else None  # else more was written meanwhile
         self._newest = None
-        spoiled = 0
         recount = Recount(transaction, self.view.keys)
         work = [(transaction.joint, transaction.alone())]
         if commit.is_large(transaction.joint):
             work = [(Part(), work[0][1]), (transaction.joint, [])]
-            self._look_at_rivals(recount)
+            rivals.await_turn(recount)
         while work:
             joint, alone = work.pop()
             if not joint and not alone:
                 continue
             bundles = commit.bundled(alone, trust)
-            telling = self._telling(transaction, joint, bundles)
-            last = [*self._baton.giving_back(), *([] if telling is None else [telling.put, telling.look])]
+            telling = hearing.telling(transaction, joint, bundles)
+            last = [*rivals.baton.giving_back(), *([] if telling is None else [telling.put, telling.look])]
             message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names, last)
             if message.bytes_sent > MESSAGE_BYTES_MAX and len(alone) > (not joint):
                 half = len(alone) // 2
@@ -109,28 +103,23 @@ class EtcdStore:
             if verdict is None:
                 work.append((joint, alone))
                 continue
-            if trust is not None and self._is_news(verdict):
-                spoiled += 1
-                self._news_expected = NEWS_REMEMBERED
-                trust = self._trust_less(trust, verdict) if spoiled < TRUST_TRIES else None
+            if trust is not None and hearing.is_spoiled(verdict):
+                trust = hearing.after_news(trust, verdict)
                 work.append((joint, alone))
                 continue
             if verdict.is_accepted:
-                self._baton.given_back()
-            if verdict.is_accepted and telling is not None:
-                self._moves.told(telling, clock.monotonic_s())
-                trust = self._trust_less(trust, verdict)
-            if joint and not verdict.is_joint and clock.monotonic_s() < end_s and self._is_recounted(recount, verdict):
+                rivals.baton.given_back()
+                if telling is not None:
+                    trust = hearing.told(telling, trust, verdict)
+            if joint and not verdict.is_joint and clock.monotonic_s() < end_s and rivals.is_recounted(recount, verdict):
                 work.append((joint, []))
                 joint = Part()
             elif not verdict.is_accepted:
                 rejected.update([OUTSIDE] if transaction.ground else [])
                 self._reconsider(transaction.ground, verdict, doubtful)
             self._take_over(joint, message, verdict, rejected, doubtful)
-        if not rejected.isdisjoint(transaction.joint.places):
-            self._joint_full = max(self._joint_full // 2, JOINT_COMPARES_LEAST)
-        elif transaction.is_full:
-            self._joint_full = min(self._joint_full * 2, JOINT_COMPARES_FULL)
+        is_rejected = not rejected.isdisjoint(transaction.joint.places)
+        rivals.learn(is_rejected=is_rejected, is_full=transaction.is_full)
         self._look_again(doubtful)
         return Submitted(True, frozenset(rejected))
 
@@ -181,59 +170,6 @@ class EtcdStore:
         """Let go of the connections."""
         self._client.close()
 
-    # What servers tell each other of changes.
-
-    def _listen(self) -> None:
-        """Take up what others tell before a large message is sent in vain, as long as they tell all the time."""
-        with told():
-            rows = self._client.range(*self._moves.rows).rows
-        known = self._moves.revision
-        self._take_up(rows)
-        self._news_expected = NEWS_REMEMBERED if self._moves.revision != known else self._news_expected - 1
-
-    def _telling(self, transaction: EtcdTransaction, joint: Part, bundles: Iterable[Bundle]) -> Telling | None:
-        doubted = (unit for bundle in bundles if bundle.compares for unit in bundle.units)
-        names = [name for unit in doubted for name in self._moves.to_tell(unit)]
-        names += self._moves.to_tell(joint, transaction.ground, transaction.inserted)
-        return self._moves.telling(names, clock.monotonic_s())
-
-    def _is_news(self, verdict: Verdict) -> bool:
-        return not verdict.is_accepted and any(row.mod_revision > self._moves.revision for row in verdict.moves)
-
-    def _trust_less(self, trust: Trust | None, verdict: Verdict) -> Trust | None:
-        """Take up what other servers have changed; what is left to trust in the transaction under way."""
-        names = self._take_up(verdict.moves)
-        return None if trust is None or names is None else self._moves.trust()._replace(strange=trust.strange | names)
-
-    def _take_up(self, rows: Sequence[KeyValue]) -> set[bytes] | None:
-        names = self._moves.take_up(rows)
-        if names is None:
-            self.view.cache.forget_all(self._moves.heads)
-        else:
-            self.view.cache.forget(names)
-        return names
-
-    # Rivals.
-
-    def _look_at_rivals(self, recount: Recount) -> None:
-        """Wait for our turn and take up the newest numbers before a large message is sent in vain."""
-        if self._rivals_seen and recount.names:
-            try:
-                with told():
-                    fresh = self._baton.take(recount.names)
-            except StoreUnavailableError:
-                return  # it was only to spare a message
-            self.view.cache.change(fresh)
-            self._rivals_seen = RIVALS_REMEMBERED if recount.take_up(fresh) else self._rivals_seen - 1
-
-    def _is_recounted(self, recount: Recount, verdict: Verdict) -> bool:
-        """Say whether a joint part was refused for numbers alone, and holds others now."""
-        if not recount.take_up(verdict.fresh):
-            return False
-        self._rivals_seen = RIVALS_REMEMBERED
-        self.view.cache.change(verdict.fresh)
-        return True
-
     # The verdict on a message.
 
     def _decide(self, message: Message, end_s: float) -> Verdict | None:
@@ -278,7 +214,7 @@ class EtcdStore:
             except StoreUnavailableError:
                 if clock.monotonic_s() > end_s:
                     self._unclear = written
-                    self._moves.lose_count()
+                    self._hearing.moves.lose_count()
                     self.view.cache.clear()
                     raise
                 clock.pause(PAUSE_S)
