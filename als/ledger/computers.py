@@ -55,9 +55,9 @@ def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
         other = read(tx, owner).machine_id
         if not (machine_id and other and machine_id != other):
             number = owner
-    conflict = None
-    if number is not None:
-        conflict = next((owner for owner in owners.values() if owner != number), None)
+    conflict = next((owner for owner in owners.values() if owner != number), None)
+    if number is None and len(set(owners.values())) < 2:
+        conflict = None  # a new computer with what one other owns: only one known computer has turned up
     return Found(number, conflict, owners)
 
 
