@@ -414,3 +414,18 @@ def test_serials_revive_by_as_many_as_a_message_holds(world: World, monkeypatch:
         assert server.ask("check", product="ATIES")["total"] == total
     ends = server.store.view.keys.name(Table.ENDS, b"")
     assert [message.count(ends) for message in sent if ends in message] == [10, 10, 10, 5]
+
+
+def test_a_server_that_stops_at_once_revives_as_well(world: World) -> None:
+    """A clock that is set right just before the server ends has revived what a wrong one had ended."""
+    server = world.server()
+    text, _ = print_serial(CATALOG.by_code["ATIES"], 1, 1, last_day=day_number(WALL_S) + 5)
+    assert server.ask("import", ADMIN, serials=[text])["added"] == 1
+    for wrong_s in (10.0 * DAY_S, 0.0):
+        server.wrong_s = wrong_s
+        server.turn()
+        server.core.accept_clock()
+        if wrong_s:
+            assert server.ask("check", product="ATIES")["total"] == 0
+    server.core.stop(server.read())
+    assert world.server().ask("check", product="ATIES")["total"] == 1

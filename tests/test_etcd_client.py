@@ -126,6 +126,7 @@ def compares(prefix: bytes, revision: int) -> list[tuple[str, Compare, bool]]:
         ("changed", ops.unchanged_since(b, e, revision), False),
         ("changed, but not since", ops.unchanged_since(b, e, revision + 1), True),
         ("unchanged, since empty", ops.unchanged_since(c, d, 0), True),
+        ("what never holds", ops.never(), False),
     ]
 
 

@@ -1,4 +1,4 @@
-"""als-vendor: keys are made once and kept safe, serials say what was asked for, show tells what they say."""
+"""als-vendor: keys are made once and kept safe, serials say what was asked for; the program and its help."""
 
 import json
 import os
@@ -7,11 +7,8 @@ import select
 import stat
 import subprocess
 import sys
-import zlib
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -19,67 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import als
-from als import keyfile, serial, vendorkeys
-from als_tools import signing_keys, vendor
-from serial_samples import ISSUER, KNOWN, KNOWN_TEXT, VENDOR_PUBLIC, mistype
-
-CATALOG = """\
-[products.PAINT]
-number = 700
-name = "Paint"
-period = "7d"
-heartbeat = "1h"
-vendor = "acme"
-[products.PAINT.components.editor]
-"""
-
-
-class Result(NamedTuple):
-    """How a run of als-vendor ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
+from als import keyfile, serial
+from vendor_run import CATALOG, Run, issue, public_of, refused, runner
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run als-vendor in this process, its keys in tmp_path/keys."""
-    for name in [name for name in os.environ if name.startswith("ALS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ALS_VENDOR_DIR", str(tmp_path / "keys"))
-
-    def run_once(*arguments: object) -> Result:
-        with pytest.raises(SystemExit) as ended:
-            vendor.main([str(argument) for argument in arguments])
-        assert isinstance(ended.value.code, int)
-        out, err = capsys.readouterr()
-        return Result(ended.value.code, out, err)
-
-    return run_once
-
-
-def refused(result: Result, code: int, words: str) -> None:
-    """Check that a run ended with `code`, nothing on stdout and one line with `words` on stderr."""
-    assert (result.code, result.out) == (code, ""), result
-    assert result.err.count("\n") == 1
-    assert result.err.startswith("als-vendor: ")
-    assert words in result.err
-
-
-def issue(run: Run, *arguments: object) -> list[str]:
-    """Issue serials of ATIES and give their texts."""
-    result = run("issue", "--product", "ATIES", "--seats", 5, *arguments)
-    assert result.code == 0, result
-    return result.out.splitlines()
-
-
-def public_of(keys: Path, name: str = "vendor") -> bytes:
-    """Read a public key that init wrote."""
-    return vendorkeys.read(keys / f"{name}.pub")
+    """Run als-vendor, its keys in tmp_path/keys."""
+    return runner(tmp_path, monkeypatch, capsys)
 
 
 # init.
@@ -376,151 +320,6 @@ def test_key_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
     refused(run(*arguments, "--key", keys / "one.pem"), 1, "chmod 600")
 
 
-# show.
-
-
-def test_show_for_people(run: Run) -> None:
-    """Every field has its line, in words."""
-    run("init")
-    (text,) = issue(run, "--trial-days", 30, "--until", "2027-12-31")
-    result = run("show", text)
-    assert result.code == 0
-    for words in (
-        "Acronis True Image Enterprise Server (ATIES, number 1)",
-        serial.short_id("ATIES", serial.decode(serial.read(text)).serial_id),
-        "licenses    5\n",
-        "2027-12-31",
-        "yes, 30 days from the first import",
-        "no server",
-        "valid, of the vendor vendor",
-        text,
-    ):
-        assert words in result.out
-
-
-def test_show_reads_what_people_paste(run: Run, tmp_path: Path) -> None:
-    """In lower case, with blanks, as one argument or many, the serial is the same."""
-    wanted = run("show", KNOWN_TEXT).out
-    assert KNOWN_TEXT in wanted
-    assert run("show", KNOWN_TEXT.lower()).out == wanted
-    assert run("show", *KNOWN_TEXT.split("-")).out == wanted
-    assert run("show", KNOWN_TEXT.replace("-", "\n")).out == wanted
-
-
-def test_show_for_programs(run: Run, tmp_path: Path) -> None:
-    """--json has one key a field, the signature's among them; --plain one line a field."""
-    pub = tmp_path / "acme.pub"
-    vendorkeys.write(pub, VENDOR_PUBLIC)
-    document = json.loads(run("show", KNOWN_TEXT, "--json", "--pub", pub).out)
-    assert document == {
-        "serial_id": serial.short_id("ATIES", KNOWN.serial_id),
-        "product": "ATIES",
-        "product_name": "Acronis True Image Enterprise Server",
-        "product_number": 1,
-        "seats": 100,
-        "last_day": None,
-        "expires_at": None,
-        "trial": False,
-        "trial_days": None,
-        "lock": None,
-        "issuer": ISSUER.hex(),
-        "serial": KNOWN_TEXT,
-        "signature": "valid",
-        "vendor": "acme",
-    }
-    lines = dict(line.split("\t") for line in run("show", KNOWN_TEXT, "--plain", "--pub", pub).out.splitlines())
-    assert list(lines) == list(document)
-    assert (lines["last_day"], lines["trial"], lines["signature"]) == ("", "false", "valid")
-
-
-def test_show_tells_whose_signature_it_is(run: Run, tmp_path: Path) -> None:
-    """valid, forged (exit code 1), of an unknown vendor, or not checked when there is no key to check with."""
-    assert json.loads(run("show", KNOWN_TEXT, "--json").out)["signature"] == "not_checked"
-    other = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
-    vendorkeys.write(tmp_path / "other.pub", other)
-    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
-    shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub")
-    assert (shown.code, json.loads(shown.out)["signature"]) == (0, "unknown_vendor")
-    shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub", "--vendor-key", tmp_path / "acme.pub")
-    assert json.loads(shown.out)["vendor"] == "acme"
-    raw = bytearray(serial.read(KNOWN_TEXT))
-    raw[7] += 1  # one more seat
-    forged = serial.write(bytes(raw[:96]) + zlib.crc32(raw[:96]).to_bytes(4, "big"))
-    shown = run("show", forged, "--json", "--pub", tmp_path / "acme.pub")
-    assert (shown.code, json.loads(shown.out)["signature"]) == (1, "forged")
-    assert shown.err.startswith("als-vendor: forged: ")
-
-
-def test_show_of_what_is_no_serial(run: Run) -> None:
-    """Mistyped and unsupported ones are refused with the word that an import would give, and the reason."""
-    refused(run("show", mistype(KNOWN_TEXT)), 1, "mistyped: The serial has a wrong letter or digit")
-    refused(run("show", KNOWN_TEXT[:-1]), 1, "mistyped: The serial has 159")
-    raw = b"\x02" + serial.read(KNOWN_TEXT)[1:96]
-    refused(run("show", serial.write(raw + zlib.crc32(raw).to_bytes(4, "big"))), 1, "unsupported: ")
-    refused(run("show", "\x1b[2J"), 1, "mistyped: ")
-
-
-def test_show_of_a_product_in_no_catalog(run: Run, tmp_path: Path) -> None:
-    """The number is shown, and with the right catalog the name."""
-    run("init")
-    file = tmp_path / "acme.toml"
-    file.write_text(CATALOG)
-    text = run("issue", "--product", "PAINT", "--seats", 2, "--catalog", file).out.strip()
-    assert "number 700, in no catalog here" in run("show", text).out
-    assert "Paint (PAINT, number 700)" in run("show", text, "--catalog", file).out
-
-
-# The files of public keys.
-
-
-def test_vendor_keys_of_a_folder(tmp_path: Path) -> None:
-    """All NAME.pub are read by name, other files are left alone, and a missing folder has none."""
-    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
-    vendorkeys.write(tmp_path / "other.corp-2.pub", bytes(32))
-    (tmp_path / "notes.txt").write_text("nothing")
-    assert vendorkeys.read_folder(tmp_path) == {"acme": VENDOR_PUBLIC, "other.corp-2": bytes(32)}
-    assert vendorkeys.read_folder(tmp_path / "none") == {}
-    assert stat.S_IMODE((tmp_path / "acme.pub").stat().st_mode) == 0o644
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"AAAA",
-        b"not base64 at all",
-        vendorkeys.encode(bytes(32))[:-3],
-        vendorkeys.encode(bytes(32)) * 2,
-        b"-----BEGIN PUBLIC KEY-----\n" + vendorkeys.encode(bytes(32)),
-        b"\xff" * 44,
-        b"A" * 1_000_000,
-    ],
-)
-def test_damaged_vendor_key_is_named(tmp_path: Path, data: bytes) -> None:
-    """What is not one line with the base64 of 32 bytes is refused, naming the file."""
-    path = tmp_path / "acme.pub"
-    path.write_bytes(data)
-    with pytest.raises(vendorkeys.VendorKeyError, match=r"acme\.pub"):
-        vendorkeys.read_folder(tmp_path)
-
-
-def test_vendor_key_with_windows_line_end(tmp_path: Path) -> None:
-    """A file that went through an editor on Windows, with its mark and CRLF, is read all the same."""
-    (tmp_path / "acme.pub").write_bytes(b"\xef\xbb\xbf" + vendorkeys.encode(VENDOR_PUBLIC).strip() + b"\r\n")
-    assert vendorkeys.read_folder(tmp_path) == {"acme": VENDOR_PUBLIC}
-
-
-def test_vendor_key_files_that_confuse(tmp_path: Path) -> None:
-    """A name that no catalog can hold, and one key under two names, are refused, naming the file."""
-    vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
-    vendorkeys.write(tmp_path / "acme2.pub", VENDOR_PUBLIC)
-    with pytest.raises(vendorkeys.VendorKeyError, match=r"acme2\.pub: holds the same key as acme\.pub"):
-        vendorkeys.read_folder(tmp_path)
-    (tmp_path / "acme2.pub").rename(tmp_path / "ac me.pub")
-    with pytest.raises(vendorkeys.VendorKeyError, match=r"ac me\.pub: a vendor's key file is called NAME\.pub"):
-        vendorkeys.read_folder(tmp_path)
-
-
 # The program.
 
 
@@ -566,18 +365,3 @@ def test_installed_program(tmp_path: Path) -> None:
     output("init")
     text = output("issue", "--product", "ATIES", "--seats", "5").strip()
     assert "valid, of the vendor vendor" in output("show", text)
-
-
-def test_signing_key_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk fails before the public half is safe, no half of a pair stays behind."""
-    synced: list[int] = []
-
-    def failing_fsync(handle: int) -> None:
-        synced.append(handle)
-        if len(synced) > 2:  # the private key and its folder are on disk by then
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", failing_fsync)
-    with pytest.raises(signing_keys.SigningKeyError, match="No space left on device"):
-        signing_keys.make(tmp_path / "vendor.pem", None)
-    assert list(tmp_path.iterdir()) == []

@@ -274,7 +274,10 @@ def _engage(desk: Desk, claim: _Claim, standing: _Standing, free: seats.Free) ->
     lease.components[claim.component.code] = Holder(desk.sender.key[:HOLDER_BYTES], desk.now)
     lease.version = claim.request.get("version") or ""
     lives.place(tx, product, number, lease, desk.now + period_s if period_s else NEVER)
-    (lives.write if old is not None else lives.enter)(tx, product, number, lease)
+    if old is None:
+        lives.enter(tx, product, number, lease)
+    else:
+        lives.write(tx, product, number, lease)
     products.meet(tx, claim.product)
     tally.usage(product, desk.now).granted += 1
     _count_new_seat(desk)

@@ -260,6 +260,7 @@ class House:
         now = self.tick(reading)
         self._card = self._card._replace(stopped=True)
         self._mark_at_s = reading.monotonic_s
+        self._revive_serials()
 
         def work(tx: EtcdTransaction) -> None:
             self._write_own(tx)

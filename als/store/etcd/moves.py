@@ -85,9 +85,7 @@ class Moves:
         for name, value in part.writes.items():
             if not name.startswith(self.heads):
                 continue
-            seen = part.reads.get(name, UNKNOWN)
-            if seen is UNKNOWN and ground is not None:
-                seen = ground.reads.get(name, UNKNOWN)
+            seen = part.reads.get(name, UNKNOWN if ground is None else ground.reads.get(name, UNKNOWN))
             if isinstance(seen, Unknown):
                 if name not in inserted:
                     yield name
