@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgpack
+import msgspec
 
 VERSION = 1
 PORT = 9876  # one number for TCP and UDP: one firewall rule
@@ -354,10 +355,12 @@ def _is_nested_too_deep(request: Request) -> bool:
     return False
 
 
+_pack = msgspec.msgpack.Encoder().encode  # half of what msgpack's takes, and the same bytes
+
+
 def encode_reply(request_id: int, now: int, fields: Mapping[str, Any]) -> bytes:
     """Write a reply that grants what was asked; `fields` are the operation's own keys."""
-    encoded_id: bytes = msgpack.packb(request_id)
-    return encode_start(fields) + encoded_id + encode_tail(now, fields)
+    return encode_start(fields) + _pack(request_id) + encode_tail(now, fields)
 
 
 def encode_start(fields: Mapping[str, Any]) -> bytes:
@@ -403,11 +406,6 @@ def decode_reply(frame: bytes) -> dict[str, Any]:
     if not reply["ok"] and not (type(reply.get("code")) is str and type(reply.get("message")) is str):
         raise ValueError("a refusal without code or message")
     return reply
-
-
-def _pack(message: Mapping[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb(message)
-    return packed
 
 
 _MAP_OF = [bytes([0x80 | keys]) + msgpack.packb("id") for keys in range(16)]  # msgpack's "fixmap" goes up to 15 keys

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from als import protocol, renewal
+from als import protocol, usual
 from als.catalog import Catalog, Component, Product
 from als.ledger import Ledger, Rules, Sender, sweep
 from als.ledger.journal import LAST_EVENT
@@ -84,9 +84,9 @@ class Server:
 
     def _apply(self, tx: EtcdTransaction, post: Post) -> tuple[Reply | Refusal, bool]:
         request = _decoded(post)
-        usual = renewal.of(request) if post.operation == "renew" else None
-        if usual is not None:
-            answer = self._ledger.renew_quickly(tx, usual, post.sender, self._pair.now)
+        renewal = usual.of(request) if post.operation == "renew" else None
+        if renewal is not None:
+            answer = self._ledger.renew_quickly(tx, renewal, post.sender, self._pair.now)
             if answer is not None:
                 return answer, True
         return self._ledger.apply(tx, request, Sender(post.sender, post.address), self._pair.now), False

@@ -207,13 +207,14 @@ def test_patience(patience_ms: int | None, waited_s: float, is_served: bool) -> 
 def test_a_turn_ends_when_its_time_is_over() -> None:
     """The requests that a turn has no time for are not applied; those before them are, and get their replies."""
     core = open_core(MemoryStore(), Rules(new_seats_per_address_h=0))
-    letters = [letter("acquire", **wish(number)) for number in range(100)]
+    letters = [letter("acquire", more="than usual", **wish(number)) for number in range(100)]
     looks = iter([True] * 4 + [False])
     assert len(core.turn(letters, Reading(WALL_S, 0.0), lambda: next(looks))) == 5
     assert ask(core, "check", product="ATIES")["used"] == 5
     assert len(core.turn(letters, Reading(WALL_S, 0.0))) == 100
-    renewals = [letter("renew", **wish(number)) for number in range(100)]
-    assert len(core.turn(renewals, Reading(WALL_S, 0.0), lambda: False)) == LOOK_EVERY_REQUESTS
+    for usual in ("acquire", "renew"):
+        letters = [letter(usual, **wish(number)) for number in range(100)]
+        assert len(core.turn(letters, Reading(WALL_S, 0.0), lambda: False)) == LOOK_EVERY_REQUESTS
 
 
 class GrowingStore(LmdbStore):

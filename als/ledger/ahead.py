@@ -9,19 +9,19 @@ from als.catalog import Catalog
 from als.ledger.computers import OWNER
 from als.protocol import Request
 from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
-from als.renewal import Renewal
 from als.store.transaction import Rows, Table
+from als.usual import Usual
 
 Row = tuple[Table, bytes]
 Peek = Callable[[Table, bytes], bytes | None]
 
 
-def addresses_of_renewal(usual: Renewal) -> Iterator[Row]:
+def addresses_of_renewal(usual: Usual) -> Iterator[Row]:
     """Give the address by which a usual renewal's computer is found."""
     yield Table.ADDRESSES, usual.computer.macs[0]
 
 
-def lease_of_renewal(catalog: Catalog, usual: Renewal, peek: Peek) -> Iterator[Row]:
+def lease_of_renewal(catalog: Catalog, usual: Usual, peek: Peek) -> Iterator[Row]:
     """Give the lease of a usual renewal, when its address is known by now."""
     product = catalog.by_code.get(usual.product)
     raw = peek(Table.ADDRESSES, usual.computer.macs[0])

@@ -79,6 +79,9 @@ def remember(
 ) -> tuple[int, Computer]:
     """Enter a new computer, or learn what is new of a known one; give its number and record."""
     number = found.number
+    if number is None and not found.owners:
+        get = request.get
+        return enter(tx, server, request["macs"], request["host"], request["address"], get("machine_id"), get("kind"))
     if number is None:
         number = _next_number(tx, server)
         Tally.of(tx, server).store().computers += 1
@@ -106,6 +109,23 @@ def remember(
         tx.put(Table.COMPUTERS, computer_key(number), new.pack())
     if found.conflict is not None and not is_repeated:
         _tell_conflict(tx, journal, found.conflict, new, now)
+    return number, new
+
+
+def enter(
+    tx: Transaction, server: int, macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None
+) -> tuple[int, Computer]:
+    """Enter a computer of whose addresses none is known; give its number and record."""
+    number = _next_number(tx, server)
+    Tally.of(tx, server).store().computers += 1
+    mark = fingerprint_of(macs, host, address, machine_id, kind)
+    if len(macs) > 1:
+        macs = list(dict.fromkeys(macs))
+        for mac in macs[1:]:
+            tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
+    tx.put(Table.ADDRESSES, macs[0], OWNER.pack(number, mark))
+    new = Computer(macs, host, address, machine_id or None, kind)
+    tx.put(Table.COMPUTERS, computer_key(number), new.pack())
     return number, new
 
 

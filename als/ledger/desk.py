@@ -42,16 +42,24 @@ class Desk:
     sender: Sender
     now: int
     server: int = 0
+    _tally: Tally | None = None
+    _journal: Journal | None = None
 
     @property
     def tally(self) -> Tally:
         """The numbers of this transaction."""
-        return Tally.of(self.tx, self.server)
+        tally = self._tally
+        if tally is None:
+            tally = self._tally = Tally.of(self.tx, self.server)
+        return tally
 
     @property
     def journal(self) -> Journal:
         """The log of this transaction."""
-        return Journal.of(self.tx, self.server)
+        journal = self._journal
+        if journal is None:
+            journal = self._journal = Journal.of(self.tx, self.server)
+        return journal
 
     def admin(self) -> Admin | None:
         """The sender's row in the table of administrators."""

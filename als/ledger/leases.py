@@ -7,9 +7,9 @@ decided by `now` at the moment of the request, never by whether the sweep has co
 from typing import Any, NamedTuple
 
 from als.catalog import Component, Product
-from als.ledger import computers, lives, products, seats, serialbook, sweep
-from als.ledger.desk import AGENTS_LISTED, Desk, is_loopback
-from als.ledger.rows import lease_row
+from als.ledger import computers, grants, lives, newcomers, products, seats, serialbook, sweep
+from als.ledger.desk import AGENTS_LISTED, Desk
+from als.ledger.rows import active_row
 from als.protocol import Refusal, Request, Role
 from als.records import (
     HOLDER_BYTES,
@@ -19,16 +19,15 @@ from als.records import (
     Holder,
     Lease,
     LeaseState,
-    hour_key,
 )
-from als.store.transaction import Table
+from als.store.transaction import Transaction
 
 Answer = dict[str, Any] | Refusal
 
 WORK_OFF_MAX = 1_000  # due entries before a refusal: some 10 ms
 HOLDER_SILENT_LEAST_S = 3_600
-HOUR_S = 3_600
 RETRY_AFTER_S = 1
+_WORKED_OFF = "worked off"
 
 
 class _Claim(NamedTuple):
@@ -64,7 +63,7 @@ def acquire(desk: Desk, request: Request) -> Answer:
     lease, who, result = outcome
     return {
         "result": "granted" if result == "granted" else "already_held",
-        "lease": lease_row(desk.tx, desk.catalog, claim.product.number, lease, who, desk.now),
+        "lease": active_row(desk.tx, desk.catalog, claim.product.number, lease, who),
         "heartbeat_s": claim.product.heartbeat_s,
     }
 
@@ -83,7 +82,7 @@ def renew(desk: Desk, request: Request) -> Answer:
     lease, who, result = outcome
     row = None
     if result != "renewed" or request.get("want_lease"):
-        row = lease_row(desk.tx, desk.catalog, claim.product.number, lease, who, desk.now)
+        row = active_row(desk.tx, desk.catalog, claim.product.number, lease, who)
     return {
         "result": "granted" if result == "granted" else "renewed",
         "renew_by": desk.now + lease.period_s if lease.period_s else None,
@@ -129,12 +128,13 @@ def _hold(desk: Desk, claim: _Claim, standing: _Standing) -> _Outcome | Refusal:
         assert standing.lease is not None
         return _keep(desk, claim, standing.lease)
     free = _find_seat(desk, claim.product)
-    standing = _standing(desk, claim)  # its own lease may have been worked off
+    if standing.lease is not None:
+        standing = _standing(desk, claim)  # it may have been worked off
     moves = standing.lease is not None and not standing.lapsed and not standing.holds
     if standing.gone and claim.product.reusable:
         moves = False  # the record is as good as deleted
     if isinstance(free, seats.Free):
-        too_many = None if moves else _too_many(desk)
+        too_many = None if moves else newcomers.refuse(desk)
         if too_many is None:
             return _move(desk, claim, standing, free) if moves else _engage(desk, claim, standing, free)
         free = too_many
@@ -168,15 +168,19 @@ def _find_seat(desk: Desk, product: Product) -> seats.Free | Refusal:
 
 def work_off(desk: Desk, product: int, bound: int) -> int:
     """Apply to a product what time has brought: ended serials and lapsed leases; give the number of entries done."""
-    memo_key = ("worked off", product)
-    if desk.tx.memo.get(memo_key) == desk.now:
-        return 0  # what is written in this transaction is due later than now
+    if is_worked_off(desk.tx, product, desk.now):
+        return 0
     done = seats.end_serials(desk.tx, desk.tally, product, desk.now, bound)
     if done < bound:
         done += sweep.work_off_due(desk.tx, desk.journal, desk.tally, product, desk.now, bound - done)
     if done < bound:
-        desk.tx.memo[memo_key] = desk.now
+        desk.tx.memo[_WORKED_OFF, product] = desk.now
     return done
+
+
+def is_worked_off(tx: Transaction, product: int, now: int) -> bool:
+    """Say whether nothing more of a product is due: what is written in this transaction is due later than now."""
+    return bool(tx.memo.get((_WORKED_OFF, product)) == now)
 
 
 def _deny(desk: Desk, claim: _Claim, refusal: Refusal) -> None:
@@ -196,32 +200,6 @@ def _deny(desk: Desk, claim: _Claim, refusal: Refusal) -> None:
         component=claim.component.code,
     )
     desk.journal.deny(event, refusal.code)
-
-
-def _too_many(desk: Desk) -> Refusal | None:
-    """Refuse an address that has engaged its share of new seats this hour (R17)."""
-    limit = desk.rules.new_seats_per_address_h
-    if not limit or is_loopback(desk.sender.address):
-        return None
-    if _new_seats(desk) < limit or desk.role() >= Role.DEPLOYER:
-        return None
-    message = f"This address has engaged {limit} new licenses this hour; wait, or use a key with the role deployer."
-    return Refusal("too_many", message, {"retry_after_s": HOUR_S - desk.now % HOUR_S})
-
-
-def _newcomers_key(desk: Desk) -> bytes:
-    return hour_key(desk.now // HOUR_S) + desk.sender.address.encode()[:64]
-
-
-def _new_seats(desk: Desk) -> int:
-    return int.from_bytes(desk.tx.get(Table.NEWCOMERS, _newcomers_key(desk)) or b"", "big")
-
-
-def _count_new_seat(desk: Desk) -> None:
-    """Count a seat for R17, in the store so that neither a restart nor a repeated batch counts wrong."""
-    exempt = is_loopback(desk.sender.address) or desk.role() >= Role.DEPLOYER
-    if desk.rules.new_seats_per_address_h and not exempt:
-        desk.tx.put(Table.NEWCOMERS, _newcomers_key(desk), (_new_seats(desk) + 1).to_bytes(4, "big"))
 
 
 def _keep(desk: Desk, claim: _Claim, lease: Lease) -> _Outcome:
@@ -255,7 +233,7 @@ def _engage(desk: Desk, claim: _Claim, standing: _Standing, free: seats.Free) ->
     product = claim.product.number
     tx, tally, old = desk.tx, desk.tally, standing.lease
     number, who = _remember(desk, claim)
-    acquired_at = desk.now
+    acquired_at = None
     if old is not None:
         if old.state is LeaseState.ACTIVE and standing.lapsed:
             lives.lapse(tx, desk.journal, tally, product, number, old, desk.now)
@@ -265,23 +243,9 @@ def _engage(desk: Desk, claim: _Claim, standing: _Standing, free: seats.Free) ->
             tally.pool(product).lapsed -= 1
         if not standing.gone:
             acquired_at = old.acquired_at
-        lives.place(tx, product, number, old, NEVER)
-    else:
-        tally.store().leases += 1
-    seats.take(tx, tally, product, free, desk.now)
-    period_s = claim.product.period_s or NEVER
-    lease = Lease(free.number, acquired_at, desk.now, period_s, NEVER, free.expires_at)
-    lease.components[claim.component.code] = Holder(desk.sender.key[:HOLDER_BYTES], desk.now)
-    lease.version = claim.request.get("version") or ""
-    lives.place(tx, product, number, lease, desk.now + period_s if period_s else NEVER)
-    if old is None:
-        lives.enter(tx, product, number, lease)
-    else:
-        lives.write(tx, product, number, lease)
-    products.meet(tx, claim.product)
-    tally.usage(product, desk.now).granted += 1
-    _count_new_seat(desk)
-    _log(desk, claim, "granted", serialbook.id_of(tx, free.number), who)
+    version = claim.request.get("version") or ""
+    lease = grants.write(desk, claim.product, claim.component, free, number, who, version, old, acquired_at)
+    newcomers.count(desk)
     return lease, who, "granted"
 
 

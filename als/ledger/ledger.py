@@ -7,7 +7,7 @@ nothing. Adding an operation is a function and a row of the table.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from als import renewal
+from als import usual
 from als.catalog import Catalog
 from als.ledger import admins, leases, listings, mercy, quick, serials, sweep
 from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
@@ -15,8 +15,8 @@ from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import OPERATIONS, Refusal, Request, Role
 from als.records import Admin, Event
-from als.renewal import Renewal
 from als.store.transaction import Table, Transaction
+from als.usual import Usual
 
 Answer = dict[str, Any] | Refusal
 StatusOf = Callable[[Transaction], dict[str, Any]]
@@ -75,11 +75,11 @@ class Ledger:
     def apply(self, tx: Transaction, request: Request, sender: Sender, now: int) -> Answer:
         """Apply one checked request; give the reply's own keys, or the refusal."""
         operation = request["op"]
-        if operation == "renew":
-            usual = renewal.of(request)
-            renewed = self.renew_quickly(tx, usual, sender.key, now) if usual is not None else None
-            if renewed is not None:
-                return renewed
+        if operation == "renew" or operation == "acquire":
+            request_as_usual = usual.of(request)
+            quickly = self._apply_quickly(tx, request_as_usual, sender, now) if request_as_usual is not None else None
+            if quickly is not None:
+                return quickly
         desk = Desk(tx, self.catalog, self.rules, sender, now, self.server)
         needed = self._roles[operation]
         if needed is not Role.AGENT and desk.role() < needed:
@@ -91,11 +91,22 @@ class Ledger:
         """Say whether a key has the role that an operation needs."""
         return Desk(tx, self.catalog, self.rules, Sender(key, ""), 0).role() >= self._roles[operation]
 
-    def renew_quickly(self, tx: Transaction, usual: Renewal, key: bytes, now: int) -> dict[str, Any] | None:
+    def _apply_quickly(self, tx: Transaction, usual: Usual, sender: Sender, now: int) -> dict[str, Any] | None:
+        if usual.op == "renew":
+            return self.renew_quickly(tx, usual, sender.key, now)
+        return self.acquire_quickly(tx, usual, sender, now)
+
+    def renew_quickly(self, tx: Transaction, usual: Usual, key: bytes, now: int) -> dict[str, Any] | None:
         """Apply a renewal in which nothing but the time is new; None for any other, which `apply` then takes."""
         if self.rules.agents != AGENTS_OPEN and tx.get(Table.ADMINS, key) is None:
             return None
         return quick.renew(tx, self.catalog, usual, key, now)
+
+    def acquire_quickly(self, tx: Transaction, usual: Usual, sender: Sender, now: int) -> dict[str, Any] | None:
+        """Apply an acquire of a new computer, or of one that holds its seat; None for any other, as above."""
+        if self.rules.agents != AGENTS_OPEN and tx.get(Table.ADMINS, sender.key) is None:
+            return None
+        return quick.acquire(Desk(tx, self.catalog, self.rules, sender, now, self.server), usual)
 
     def sweep(self, tx: Transaction, now: int, bound: int) -> int:
         """Do at most about `bound` things that are due; give their number, 0 when nothing is left."""

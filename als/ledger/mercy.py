@@ -29,7 +29,10 @@ def deadline(tx: Transaction, lease: Lease) -> int | None:
     if not lease.period_s:
         return None
     end = lease.renewed_at + lease.period_s
-    for outage in outages(tx):
+    known = outages(tx)
+    if not known or known[-1].end <= lease.renewed_at:
+        return end  # the usual one was renewed since
+    for outage in known:
         if outage.start >= end:
             break  # it began after the lapse, which nothing revives
         missed = outage.end - max(outage.start, lease.renewed_at)

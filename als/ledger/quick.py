@@ -1,19 +1,21 @@
-"""The usual renewal, in one get of the address and one get and one replacement of the lease.
+"""The usual requests, in few looks: renewals with nothing new but the time, acquires of new computers or of held seats.
 
-Most requests are renewals in which nothing but the time is new. This file does those and gives None for every other,
-which the rules of leases.py then decide; it works on the lease's bytes in place. That is what speed costs here: the
-conditions below repeat, as comparisons of bytes, what `_standing` and `_touch` in leases.py say in words, and the model
-test holds both against each other.
+This file does them and gives None for every other request, which the rules of leases.py then decide. A renewal works on
+the lease's bytes in place: the conditions below repeat, as comparisons of bytes, what `_standing` and `_touch` in
+leases.py say in words, and the model test holds both against each other. An acquire only finds out that nothing stands
+against it; seats are taken, and everything is written, by the functions that the rules use, too.
 """
 
 from typing import Any
 
-from als.catalog import Catalog
-from als.ledger import sweep
+from als.catalog import Catalog, Component, Product
+from als.ledger import computers, grants, leases, lives, newcomers, seats, sweep
 from als.ledger.computers import OWNER, fingerprint_of
+from als.ledger.desk import Desk
+from als.ledger.rows import active_row
 from als.records import HOLDER_BYTES, LEASE_HEAD, LEASE_HEAD_BYTES, SEEN, LeaseState, lease_key
-from als.renewal import Renewal
 from als.store.transaction import Table, Transaction
+from als.usual import Usual, is_plain
 
 _ACTIVE = int(LeaseState.ACTIVE)
 _ADDRESSES = Table.ADDRESSES
@@ -23,7 +25,52 @@ _COMPONENT_AT = LEASE_HEAD_BYTES + 1  # the first component's length; its code f
 _unpack_owner, _unpack_head, _pack_head, _pack_seen = OWNER.unpack, LEASE_HEAD.unpack_from, LEASE_HEAD.pack, SEEN.pack
 
 
-def renew(tx: Transaction, catalog: Catalog, renewal: Renewal, key: bytes, now: int) -> dict[str, Any] | None:
+def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
+    """Give a seat to a computer that is new, or tell one of the seat that it holds; None when it is neither."""
+    product = desk.catalog.by_code.get(usual.product)
+    if product is None or usual.want_lease is not None:
+        return None
+    component = product.components.get(usual.component)
+    if component is None or not component.licensed:
+        return None
+    if desk.tx.get(_ADDRESSES, usual.computer.macs[0]) is None:
+        return _grant(desk, usual, product, component)
+    return _tell(desk, usual, product)
+
+
+def _grant(desk: Desk, usual: Usual, product: Product, component: Component) -> dict[str, Any] | None:
+    """Give a seat to a computer whose first address is new, if all are, and there is a seat, and it may have it."""
+    tx, computer = desk.tx, usual.computer
+    macs = computer.macs
+    for mac in macs[1:]:
+        if tx.get(_ADDRESSES, mac) is not None:
+            return None
+    if not leases.is_worked_off(tx, product.number, desk.now) or not is_plain(usual):
+        return None
+    free = seats.find_free(tx, product.number, desk.now)
+    if free is None or newcomers.refuse(desk) is not None:
+        return None
+    number, who = computers.enter(
+        tx, desk.server, macs, computer.host, computer.address, computer.machine_id, computer.kind
+    )
+    lease = grants.write(desk, product, component, free, number, who, usual.version or "")
+    newcomers.count(desk)
+    row = active_row(tx, desk.catalog, product.number, lease, who)
+    return {"result": "granted", "lease": row, "heartbeat_s": product.heartbeat_s}
+
+
+def _tell(desk: Desk, usual: Usual, product: Product) -> dict[str, Any] | None:
+    """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
+    if renew(desk.tx, desk.catalog, usual, desk.sender.key, desk.now) is None:
+        return None
+    number = computers.owner_of(desk.tx, usual.computer.macs[0])
+    lease = lives.read(desk.tx, product.number, number) if number is not None else None
+    assert number is not None and lease is not None, "it was just renewed"
+    row = active_row(desk.tx, desk.catalog, product.number, lease, computers.read(desk.tx, number))
+    return {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s}
+
+
+def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: int) -> dict[str, Any] | None:
     """Renew a lease that nothing else happens to; None when something else does, or may.
 
     All renewals of a product in one transaction get the same answer object, so that it need be written only once.

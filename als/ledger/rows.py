@@ -11,13 +11,20 @@ from als.store.transaction import Transaction
 
 def lease_row(tx: Transaction, catalog: Catalog, product: int, lease: Lease, who: Computer, now: int) -> dict[str, Any]:
     """Write a lease with its computer and serial."""
+    row = active_row(tx, catalog, product, lease, who)
+    row["state"] = lease_state(tx, lease, now)
+    return row
+
+
+def active_row(tx: Transaction, catalog: Catalog, product: int, lease: Lease, who: Computer) -> dict[str, Any]:
+    """Write a lease that is known to hold its seat."""
     code, name = products.name_of(tx, catalog, product)
-    record = serialbook.read(tx, lease.serial)
+    serial, serial_id = serialbook.texts(tx, lease.serial, code)
     return {
         "product": code,
         "product_name": name,
-        "serial": serialbook.text(record.raw) if record is not None else None,
-        "serial_id": serialbook.short_id_of(code, record.serial_id) if record is not None else None,
+        "serial": serial,
+        "serial_id": serial_id,
         "host": who.host,
         "address": who.address,
         "mac": who.macs[0],
@@ -27,7 +34,7 @@ def lease_row(tx: Transaction, catalog: Catalog, product: int, lease: Lease, who
         "acquired_at": lease.acquired_at,
         "renewed_at": lease.renewed_at,
         "renew_by": mercy.deadline(tx, lease),
-        "state": lease_state(tx, lease, now),
+        "state": "active",
     }
 
 

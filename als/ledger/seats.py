@@ -45,36 +45,36 @@ def _leave_pool(tx: Transaction, product: int, expires_at: int, number: int) -> 
 
 def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
     """Count one more seat used on a serial that `find_free` gave in this transaction."""
-    tally.open_hour(product, now)
+    hour = tally.hour(product, now)
     seats = tally.take_seat(free.number)
-    tally.pool(product).used += 1
+    hour.own.used += 1
     if seats.used == seats.total:
         _leave_pool(tx, product, free.expires_at, free.number)
-    tally.note_used(product, now)
+    hour.note()
 
 
 def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:
     """Count one seat less used on a serial."""
-    tally.open_hour(product, now)
+    hour = tally.hour(product, now)
     seats = tally.seats(number)
     assert seats is not None and seats.used > 0
     seats.used -= 1
     if seats.state is SerialState.VALID:
-        tally.pool(product).used -= 1
+        hour.own.used -= 1
         if seats.used == seats.total - 1:
             _enter_pool(tx, product, expires_at, number)
     elif seats.state is SerialState.ENDED:
-        tally.pool(product).on_ended -= 1
-    tally.note_used(product, now)
+        hour.own.on_ended -= 1
+    hour.note()
 
 
 def open_serial(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:
     """Let a serial count: it enters its pool with the seats that are free."""
     tally.pin()
-    tally.open_hour(product, now)
+    hour = tally.hour(product, now)
     seats = tally.seats(number)
     assert seats is not None
-    pool = tally.pool(product)
+    pool = hour.own
     if seats.state is SerialState.ENDED:
         pool.on_ended -= seats.used
         pool.ended -= 1
@@ -85,7 +85,7 @@ def open_serial(tx: Transaction, tally: Tally, product: int, number: int, expire
         _enter_pool(tx, product, expires_at, number)
     if expires_at:
         tx.put(Table.ENDS, end_key(product, expires_at, number), seats.total.to_bytes(4, "big"))
-    tally.note_used(product, now)
+    hour.note()
 
 
 def close_serial(
@@ -93,10 +93,10 @@ def close_serial(
 ) -> None:
     """Let a serial count no longer: it has ended (its leases wait for a move) or is removed."""
     tally.pin()
-    tally.open_hour(product, now)
+    hour = tally.hour(product, now)
     seats = tally.seats(number)
     assert seats is not None and seats.state in (SerialState.VALID, SerialState.ENDED)
-    pool = tally.pool(product)
+    pool = hour.own
     if seats.state is SerialState.VALID:
         pool.total -= seats.total
         pool.used -= seats.used
@@ -110,7 +110,7 @@ def close_serial(
         pool.on_ended -= seats.used
         pool.ended -= 1
     seats.state = state
-    tally.note_used(product, now)
+    hour.note()
 
 
 def end_serials(tx: Transaction, tally: Tally, product: int, now: int, bound: int) -> int:

@@ -41,6 +41,18 @@ def short_id_of(code: str, serial_id: int) -> str:
     return serial.short_id(code, serial_id)
 
 
+def texts(tx: Transaction, number: int, code: str) -> tuple[str | None, str | None]:
+    """Give a serial's full text and its id as people see them, None once it is removed for good."""
+    memo_key = ("serial's texts", number)
+    written: tuple[str, str] | None = tx.memo.get(memo_key)
+    if written is None:
+        record = read(tx, number)
+        if record is None:
+            return None, None
+        written = tx.memo[memo_key] = (text(record.raw), short_id_of(code, record.serial_id))
+    return written
+
+
 def short_id(tx: Transaction, catalog: Catalog, product: int, serial_id: int) -> str:
     """Write a serial's id as people see it."""
     return short_id_of(products.name_of(tx, catalog, product)[0], serial_id)
@@ -81,5 +93,6 @@ def forget(tx: Transaction, tally: Tally, number: int) -> None:
         tx.delete(Table.SERIAL_IDS, record.identity())
     tx.delete(Table.SERIALS, serial_key(number))
     tx.memo.pop(("serial", number), None)
+    tx.memo.pop(("serial's texts", number), None)
     tally.drop_seats(number)
     tally.store().serials -= 1

@@ -36,7 +36,7 @@ def sweep(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int)
     numbers = [lives.NO_PRODUCT, *products.known(tx)]
     for product in numbers:
         if product != lives.NO_PRODUCT:
-            tally.open_hour(product, now)
+            tally.usage(product, now)
             done += seats.end_serials(tx, tally, product, now, bound)
         if done < bound:
             done += work_off_due(tx, journal, tally, product, now, bound - done)

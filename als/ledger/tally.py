@@ -6,7 +6,7 @@ to take up the others' newest numbers and add one's own changes to them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from als.records import (
@@ -45,6 +45,30 @@ class _Entry:
         self.raw = self.before = raw
 
 
+class Hour:
+    """A product's seats in the current hour, in one transaction: this server's, all others', and what the log has."""
+
+    __slots__ = ("others", "own", "peak", "usage")
+
+    def __init__(self, own: PoolCounts, others: PoolCounts, usage: Usage, peak: int | None) -> None:
+        self.own = own
+        self.others = others
+        self.usage = usage
+        self.peak = peak  # the most seats used by this server's row in this transaction, where others' count in
+
+    def note(self) -> None:
+        """Bring the most used seats and the total up to date; call it after each change of them."""
+        own, others, usage = self.own, self.others, self.usage
+        used = own.used
+        if self.peak is None or used > self.peak:
+            self.peak = used
+        used += others.used
+        if used > usage.used_max:
+            usage.used_max = used
+        total = own.total + others.total
+        usage.total = total if total > 0 else 0
+
+
 class Tally:
     """The numbers of one transaction; `server` tells this server's rows from those of others in a cluster."""
 
@@ -58,7 +82,7 @@ class Tally:
         self._others: dict[int, dict[bytes, PoolCounts]] = {}  # other servers' rows of a pool
         self._others_sum: dict[int, PoolCounts] = {}
         self._usage: dict[tuple[int, int], Usage] = {}
-        self._peaks: dict[tuple[int, int], int] = {}  # the most seats used by this server's row, where others' count in
+        self._hours: dict[tuple[int, int], Hour] = {}
         self._store: StoreCounts | None = None
         self._is_pinned = False
         tx.at_commit(self.flush)
@@ -88,7 +112,7 @@ class Tally:
 
     def take_seat(self, number: int) -> Seats:
         """Count one more seat of a serial as used; give its seats."""
-        seats = self.seats(number)
+        seats = self._seats.get(number) or self.seats(number)
         assert seats is not None and seats.state is SerialState.VALID and seats.used < seats.total
         seats.used += 1
         self._taken[number] += 1
@@ -131,8 +155,7 @@ class Tally:
             rows = {key: PoolCounts.unpack(raw) for key, raw in self._rows_of_counts(product) if key != own_key}
             self._others[product] = rows
             total = self._others_sum[product] = PoolCounts()
-            for counts in rows.values():
-                total.add(counts)
+            _become_sum(total, rows.values())
         return total
 
     def store(self) -> StoreCounts:
@@ -161,27 +184,24 @@ class Tally:
             raw = self._tx.get(Table.USAGE, key)
             if raw is None:
                 own, others = self.pool(product), self._sum_of_others(product)
-                self._peaks[product, hour] = own.used
                 usage = Usage(max(own.used + others.used, 0), max(own.total + others.total, 0))
+                self._hours[product, hour] = Hour(own, others, usage, own.used)
             else:
                 usage = Usage.unpack(raw)
             self._usage[product, hour] = usage
             self._hold(Table.USAGE, key, usage, raw)
         return usage
 
-    def open_hour(self, product: int, now: int) -> None:
-        """Begin the hour's row with the seats used at its start; call it before a change of them."""
-        self.usage(product, now)
-
-    def note_used(self, product: int, now: int) -> None:
-        """Bring the hour's most used seats and total up to now; call it after a change of them."""
-        usage = self.usage(product, now)
-        own, others = self.pool(product), self._sum_of_others(product)
-        peak = self._peaks.get((product, now // HOUR_S))
-        if peak is None or own.used > peak:
-            self._peaks[product, now // HOUR_S] = own.used
-        usage.used_max = max(usage.used_max, own.used + others.used)
-        usage.total = max(own.total + others.total, 0)
+    def hour(self, product: int, now: int) -> Hour:
+        """A product's current hour, to change its seats: a new one begins with those used at its start."""
+        key = (product, now // HOUR_S)
+        hour = self._hours.get(key)
+        if hour is None:
+            usage = self.usage(product, now)
+            hour = self._hours.get(key)
+            if hour is None:
+                hour = self._hours[key] = Hour(self.pool(product), self._sum_of_others(product), usage, None)
+        return hour
 
     def flush(self) -> None:
         """Write what has changed into the transaction."""
@@ -214,12 +234,12 @@ class Tally:
                 self._take_up_counts(key, PoolCounts.unpack(raw))
             elif not self._take_up_seats(key, raw):
                 return None
-        for (product, hour), peak in self._peaks.items():
-            own, others = self.pool(product), self._sum_of_others(product)
-            before = self._entries[Table.USAGE, usage_key(product, hour, self._server)].before
-            usage = self._usage[product, hour]
-            usage.used_max = max(peak + others.used, 0 if before is None else Usage.unpack(before).used_max)
-            usage.total = max(own.total + others.total, 0)
+        for (product, number), hour in self._hours.items():
+            if hour.peak is not None:
+                before = self._entries[Table.USAGE, usage_key(product, number, self._server)].before
+                most = 0 if before is None else Usage.unpack(before).used_max
+                hour.usage.used_max = max(hour.peak + hour.others.used, most)
+                hour.usage.total = max(hour.own.total + hour.others.total, 0)
         return {(entry.table, entry.key): packed for entry, packed in self._changed()}
 
     def _take_up_seats(self, key: bytes, raw: bytes) -> bool:
@@ -240,9 +260,7 @@ class Tally:
         product = int.from_bytes(key[:2], "big")
         rows = self._others[product]
         rows[key] = counts
-        total = self._others_sum[product] = PoolCounts()
-        for other in rows.values():
-            total.add(other)
+        _become_sum(self._others_sum[product], rows.values())
 
     def _rows_of_counts(self, product: int) -> list[tuple[bytes, bytes]]:
         start = counts_key(product, 0)
@@ -256,3 +274,10 @@ class Tally:
 
     def _hold(self, table: Table, key: bytes, record: _Record, raw: bytes | None) -> None:
         self._entries[table, key] = _Entry(table, key, record, raw)
+
+
+def _become_sum(total: PoolCounts, rows: Iterable[PoolCounts]) -> None:
+    """Put the sum of rows where others may already look."""
+    total.total = total.used = total.lapsed = total.on_ended = total.ended = 0
+    for row in rows:
+        total.add(row)

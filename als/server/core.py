@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from als import protocol, renewal
+from als import protocol
 from als.clock import Reading
 from als.guard import OK, ClockGuard
 from als.ledger import Ledger, Sender, mercy, seats
@@ -19,6 +19,8 @@ from als.records import Event, pack_value, unpack_value
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
+from als.usual import Usual, encode_id
+from als.usual import read as read_usual
 
 # A storm of lapses must not be felt by those who renew: a lapse costs as much as five renewals, so a turn is lengthened
 # by about half at most; one that serves nobody may do more.
@@ -147,13 +149,15 @@ class Core:
         head = tail = b""
         monotonic_s = self._reading.monotonic_s
         is_reloaded = is_slow = False
-        renew_quickly, read_renewal, encode_id = self.ledger.renew_quickly, renewal.read, renewal.encode_id
+        renew_quickly = self.ledger.renew_quickly
         for place, letter in enumerate(letters):
             if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
                 break
             is_slow = False
-            usual = read_renewal(letter.body)
-            if usual is not None and letter.arrived_s == monotonic_s:
+            usual = read_usual(letter.body)
+            if usual is None or letter.arrived_s != monotonic_s:
+                pass
+            elif usual.op == "renew":
                 answer = renew_quickly(tx, usual, letter.sender, now)
                 if answer is not None:
                     renewals += 1
@@ -161,6 +165,9 @@ class Core:
                         renewed, head, tail = answer, protocol.encode_start(answer), protocol.encode_tail(now, answer)
                     replies.append(head + encode_id(usual.id) + tail)
                     continue
+            elif (reply := self._acquire_quickly(tx, usual, letter, now)) is not None:
+                replies.append(reply)
+                continue
             is_slow = True
             try:
                 request = protocol.decode(letter.body)
@@ -176,6 +183,11 @@ class Core:
             renewals += request["op"] == "renew"
             replies.append(self._apply(tx, request, letter, now))
         return replies, renewals
+
+    def _acquire_quickly(self, tx: Transaction, usual: Usual, letter: Letter, now: int) -> bytes | None:
+        """Apply a usual acquire; None when it is none."""
+        answer = self.ledger.acquire_quickly(tx, usual, Sender(letter.sender, peer_of(letter.frame)), now)
+        return protocol.encode_reply(usual.id, now, answer) if answer is not None else None
 
     def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
         """Apply one request by the rules; give its reply."""

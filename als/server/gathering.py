@@ -7,7 +7,7 @@ else ever waits, and renewals do so only while few come, and company really does
 
 from collections.abc import Callable, Sequence
 
-from als import renewal
+from als import usual
 from als.server.core import Letter
 
 FEW = 4  # in a turn; where more come by themselves, the time of the turn before has gathered them
@@ -37,7 +37,7 @@ class Gathering:
     def _gather(self, letters: list[Letter], receive: Callable[[], Sequence[Letter]], monotonic_s: float) -> None:
         if self._is_busy(monotonic_s) or len(letters) > FEW:
             return
-        if not all(renewal.looks_like(letter.body) for letter in letters):
+        if not all(usual.looks_like_renewal(letter.body) for letter in letters):
             return
         if self._turns_to_skip:
             self._turns_to_skip -= 1

@@ -60,7 +60,7 @@ class LmdbTransaction:
             self._late[key] = value
             return
         try:
-            self._txn.put(key, value, db=self._databases[table])
+            self._txn.put(key, value, True, True, False, self._databases[table])  # faster than by name
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         except lmdb.Error as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 
-from als import clock, keyfile, protocol, renewal
+from als import clock, keyfile, protocol, usual
 from als.ledger import Sender
 from als.server import access
 from als.server.core import Core, Letter
@@ -95,7 +95,7 @@ class Office:
         numbers = list(range(scale.leases))
         random.Random(scale.seed).shuffle(numbers)
         self.frames = [self.fleet.request("renew", number) for number in numbers]
-        self.renewals = [usual for frame in self.frames if (usual := renewal.read(frame)) is not None]
+        self.renewals = [read for frame in self.frames if (read := usual.read(frame)) is not None]
         self._place = 0
         self._new = 0
 
@@ -113,13 +113,13 @@ class Office:
         numbers = range(self._new - count, self._new)
         return [{"v": 1, "id": 1, "op": "acquire", **fleet.fields(number)} for number in numbers]
 
-    def renew(self, renewals: Sequence[renewal.Renewal]) -> tuple[float, float]:
+    def renew(self, renewals: Sequence[usual.Usual]) -> tuple[float, float]:
         """Renew a batch in one transaction; give the seconds of renewing and of the commit. Raises BenchError."""
         ledger, key, now = self.stock.ledger, self.key, self.now
         before_s = clock.monotonic_s()
         tx = self.store.begin()
-        for usual in renewals:
-            answer = ledger.renew_quickly(tx, usual, key, now)
+        for renewal in renewals:
+            answer = ledger.renew_quickly(tx, renewal, key, now)
         applied_s = clock.monotonic_s()
         self.store.submit(tx)
         if answer is None:
@@ -162,7 +162,7 @@ def run(scale: Scale, folder: Path | None) -> Results:
 
 def _measure_codec(stages: Stages, office: Office) -> None:
     frames = office.next_of(office.frames, BATCH)
-    stages.add("read a usual renewal", BATCH, lambda: _time(renewal.read, frames))
+    stages.add("read a usual renewal", BATCH, lambda: _time(usual.read, frames))
     answer = {"result": "renewed", "renew_by": office.now, "heartbeat_s": 3_600, "lease": None}
     stages.add("decode any request", BATCH, lambda: _time(protocol.decode, frames))
     ids = range(1 << 32, (1 << 32) + BATCH)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from als import protocol, renewal
+from als import protocol
 from als.catalog import Catalog
 from als.ledger import ahead
 from als.ledger.ahead import Peek, Row
 from als.protocol import MalformedError, Refusal, Request
-from als.renewal import Renewal
 from als.server.core import BUSY, Letter, has_run_out
 from als.store.transaction import Table
+from als.usual import Usual, read_renewal
 
 READS = frozenset({"status", "licenses", "leases", "events", "usage", "admins"})
 
@@ -19,7 +19,7 @@ class Item(NamedTuple):
     """A letter as it is understood: a renewal that looks usual, a request, or a refusal already written."""
 
     letter: Letter
-    usual: Renewal | None = None
+    usual: Usual | None = None
     request: Request | None = None
     refusal: bytes = b""
 
@@ -73,7 +73,7 @@ def _patient(item: Item, now: int, monotonic_s: float) -> Item:
 
 
 def _read(letter: Letter, now: int) -> Item:
-    usual = renewal.read(letter.body)
+    usual = read_renewal(letter.body)
     if usual is not None:
         return Item(letter, usual=usual)
     try:

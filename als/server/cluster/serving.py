@@ -6,7 +6,7 @@ Nothing gets its reply before the transaction that holds its change is confirmed
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from als import clock, protocol, renewal
+from als import clock, protocol
 from als.ledger import Ledger, Sender, sweep
 from als.ledger.desk import AGENTS_OPEN
 from als.ledger.ledger import Answer
@@ -17,6 +17,7 @@ from als.server.cluster.writing import RIVALRY_S, OutdatedError, Writing
 from als.server.core import LOOK_EVERY_REQUESTS, peer_of
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import Transaction
+from als.usual import encode_id
 
 RIVALS = Refusal("unavailable", "Too many servers change the same things; ask again.", {"retry_after_s": 1})
 
@@ -125,7 +126,7 @@ class Serving:
         if answer is not self._renewed:
             self._renewed = answer
             self._head, self._tail = protocol.encode_start(answer), protocol.encode_tail(self._now, answer)
-        return self._head + renewal.encode_id(number) + self._tail
+        return self._head + encode_id(number) + self._tail
 
     def _decide(self, tx: Transaction, item: Item, request: protocol.Request) -> Answer:
         sender = Sender(item.letter.sender, peer_of(item.letter.frame))
