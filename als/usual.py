@@ -14,6 +14,8 @@ from als import protocol
 
 _IS_RENEWAL = b"\xa2op\xa5renew"  # msgpack of "op": "renew"
 _IS_ACQUIRE = b"\xa2op\xa7acquire"
+_MACS = b"\xa4macs"  # the first key of a computer, after its head of one byte; then a list's, of up to 15 addresses
+_BIN_OF_6 = b"\xc4\x06"
 _Code = Annotated[str, msgspec.Meta(max_length=protocol.CODE_CHARS_MAX)]
 _Mac = Annotated[bytes, msgspec.Meta(min_length=protocol.MAC_BYTES, max_length=protocol.MAC_BYTES)]
 _Uint = Annotated[int, msgspec.Meta(ge=0)]
@@ -37,13 +39,14 @@ class Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     op: Literal["acquire", "renew"]
     product: _Code
     component: _Code
-    computer: Computer
+    computer: msgspec.Raw  # read only where it is needed: a renewal's is known by its bytes
     version: Annotated[str, msgspec.Meta(max_length=protocol.VERSION_BYTES_MAX)] | None = None
     want_lease: bool | None = None
     patience_ms: _Uint | None = None
 
 
 _decode = msgspec.msgpack.Decoder(Usual).decode
+_decode_computer = msgspec.msgpack.Decoder(Computer).decode
 encode_id = msgspec.msgpack.Encoder().encode  # the one thing in which the replies of a turn's usual renewals differ
 
 
@@ -70,15 +73,26 @@ def read_renewal(frame: bytes) -> Usual | None:
 
 def of(request: dict[str, Any]) -> Usual | None:
     """Give a request that is already decoded as an acquire or a renewal; None for everything else."""
+    return read(protocol.encode(request))
+
+
+def front_mac(computer: bytes) -> bytes | None:
+    """Give the first address in a computer's bytes; None when they are not as msgpack usually writes them."""
+    if computer[1:6] == _MACS and computer[7:9] == _BIN_OF_6:
+        return computer[9:15]
+    return None
+
+
+def computer_of(usual: Usual) -> Computer | None:
+    """Read a request's computer; None when it is not as it should be."""
     try:
-        return msgspec.convert(request, Usual)
-    except msgspec.MsgspecError:
+        return _decode_computer(usual.computer)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def is_plain(usual: Usual) -> bool:
+def is_plain(computer: Computer, version: str | None) -> bool:
     """Say whether all text is ASCII, so that its lengths in characters are those in bytes."""
-    computer, version = usual.computer, usual.version
     if not (computer.host.isascii() and computer.address.isascii()):
         return False
     machine_id = computer.machine_id

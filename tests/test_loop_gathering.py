@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from als.guard import ClockGuard
 from als.server.answering import Answering
 from als.server.core import Letter
 from als.server.loop import Loop, Sockets
+from als.store.transaction import Meanwhile
 
 HERE = "127.0.0.1"
 REPLY = b"served"
@@ -27,10 +29,17 @@ class Turns:
 
     def __init__(self, more_to_sweep: bool) -> None:
         self.replies_dropped = 0
+        self.letters_max = 100
         self.guard = ClockGuard(None, SystemClock().read())
         self._more_to_sweep = more_to_sweep
 
-    def turn(self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = bool) -> list[bytes]:
+    def turn(
+        self,
+        letters: Sequence[Letter],
+        reading: Reading,
+        has_time: Callable[[], bool] = bool,
+        meanwhile: Meanwhile | None = None,
+    ) -> list[bytes]:
         """Answer all."""
         return [REPLY] * len(letters)
 
@@ -48,15 +57,42 @@ class Turns:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("more_to_sweep", [False, True])
-def test_a_lone_renewal_waits_unless_there_is_more_to_sweep(more_to_sweep: bool) -> None:
-    """A pause in a storm of lapses would make it last for minutes."""
+class SlowDisk(Turns):
+    """A server whose first commit lasts until another request has come."""
+
+    def __init__(self) -> None:
+        super().__init__(more_to_sweep=False)
+        self.letters_max = 2
+        self.turns: list[int] = []
+        self.committing = threading.Event()
+        self.router: zmq.Socket[bytes] | None = None
+
+    def turn(
+        self,
+        letters: Sequence[Letter],
+        reading: Reading,
+        has_time: Callable[[], bool] = bool,
+        meanwhile: Meanwhile | None = None,
+    ) -> list[bytes]:
+        """Answer all."""
+        self.turns.append(len(letters))
+        if len(self.turns) == 1:
+            self.committing.set()
+            assert self.router is not None and self.router.poll(ANSWER_MS_MAX), "nothing came"
+            assert meanwhile is not None
+            meanwhile(lambda: False)
+        return [REPLY] * len(letters)
+
+
+@contextmanager
+def served(turns: Turns, pauses: list[float]) -> Iterator["zmq.Socket[bytes]"]:
+    """Run the loop with these turns; give a client's socket."""
     keys, own = keyfile.generate(), keyfile.generate()
-    pauses: list[float] = []
     sockets = Sockets(keys, HERE, 0)
     stop, wake = socket.socketpair()
-    answering = Answering(ANSWER)
-    loop = Loop(Turns(more_to_sweep), sockets, answering, SystemClock(), wake, pauses.append)
+    loop = Loop(turns, sockets, Answering(ANSWER), SystemClock(), wake, pauses.append)
+    if isinstance(turns, SlowDisk):
+        turns.router = sockets.router
     thread = threading.Thread(target=loop.run)
     thread.start()
     client = zmq.Context.instance().socket(zmq.DEALER)
@@ -65,9 +101,7 @@ def test_a_lone_renewal_waits_unless_there_is_more_to_sweep(more_to_sweep: bool)
         client.curve_serverkey, client.curve_publickey = z85.encode(keys.public), z85.encode(own.public)
         client.curve_secretkey = z85.encode(own.secret)
         client.connect(f"tcp://{HERE}:{sockets.port}")
-        client.send(protocol.encode_request(1, "renew", {}))
-        assert client.poll(ANSWER_MS_MAX), "there was no answer"
-        assert client.recv() == REPLY
+        yield client
     finally:
         stop.send(b"x")
         thread.join()
@@ -75,4 +109,28 @@ def test_a_lone_renewal_waits_unless_there_is_more_to_sweep(more_to_sweep: bool)
         sockets.close()
         stop.close()
         wake.close()
+
+
+@pytest.mark.parametrize("more_to_sweep", [False, True])
+def test_a_lone_renewal_waits_unless_there_is_more_to_sweep(more_to_sweep: bool) -> None:
+    """A pause in a storm of lapses would make it last for minutes."""
+    pauses: list[float] = []
+    with served(Turns(more_to_sweep), pauses) as client:
+        client.send(protocol.encode_request(1, "renew", {}))
+        assert client.poll(ANSWER_MS_MAX), "there was no answer"
+        assert client.recv() == REPLY
     assert bool(pauses) is not more_to_sweep
+
+
+def test_what_comes_during_a_commit_is_served_next() -> None:
+    """All get their answers though nothing more wakes the loop, and a turn holds as many as it may."""
+    turns = SlowDisk()
+    with served(turns, []) as client:
+        client.send(protocol.encode_request(1, "hello", {}))
+        assert turns.committing.wait(ANSWER_MS_MAX / 1_000)
+        for number in range(2, 7):
+            client.send(protocol.encode_request(number, "hello", {}))
+        for _ in range(6):
+            assert client.poll(ANSWER_MS_MAX), "there was no answer"
+            assert client.recv() == REPLY
+    assert sum(turns.turns) == 6 and max(turns.turns) <= turns.letters_max

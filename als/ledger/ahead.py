@@ -10,7 +10,7 @@ from als.ledger.computers import OWNER
 from als.protocol import Request
 from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
 from als.store.transaction import Rows, Table
-from als.usual import Usual
+from als.usual import Usual, front_mac
 
 Row = tuple[Table, bytes]
 Peek = Callable[[Table, bytes], bytes | None]
@@ -18,13 +18,16 @@ Peek = Callable[[Table, bytes], bytes | None]
 
 def addresses_of_renewal(usual: Usual) -> Iterator[Row]:
     """Give the address by which a usual renewal's computer is found."""
-    yield Table.ADDRESSES, usual.computer.macs[0]
+    mac = front_mac(bytes(usual.computer))
+    if mac is not None:
+        yield Table.ADDRESSES, mac
 
 
 def lease_of_renewal(catalog: Catalog, usual: Usual, peek: Peek) -> Iterator[Row]:
     """Give the lease of a usual renewal, when its address is known by now."""
     product = catalog.by_code.get(usual.product)
-    raw = peek(Table.ADDRESSES, usual.computer.macs[0])
+    mac = front_mac(bytes(usual.computer))
+    raw = peek(Table.ADDRESSES, mac) if mac is not None else None
     if product is not None and raw is not None:
         yield Table.LEASES, lease_key(product.number, OWNER.unpack(raw)[0])
 

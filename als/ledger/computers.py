@@ -11,7 +11,7 @@ from zlib import crc32
 
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
-from als.protocol import MACS_MAX
+from als.protocol import MACS_MAX, encode
 from als.records import Computer, Event, computer_key
 from als.store.transaction import Table, Transaction
 
@@ -28,16 +28,9 @@ class Found(NamedTuple):
     owners: dict[bytes, int]
 
 
-def fingerprint(computer: Mapping[str, Any]) -> int:
-    """Sum up a request's `computer`; equal sums mean that nothing is new. Only displays rely on it."""
-    get = computer.get
-    return fingerprint_of(computer["macs"], computer["host"], computer["address"], get("machine_id"), get("kind"))
-
-
-def fingerprint_of(macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None) -> int:
-    """Sum up what a request tells of its computer."""
-    text = f"{host}\0{address}\0{machine_id}\0{kind}"
-    return crc32(macs[0] if len(macs) == 1 else b"".join(macs), crc32(text.encode())) or 1
+def fingerprint(computer: bytes) -> int:
+    """Sum up the bytes of a request's `computer`; equal sums mean that nothing is new. Only displays rely on it."""
+    return crc32(computer) or 1
 
 
 def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
@@ -81,7 +74,8 @@ def remember(
     number = found.number
     if number is None and not found.owners:
         get = request.get
-        return enter(tx, server, request["macs"], request["host"], request["address"], get("machine_id"), get("kind"))
+        new = Computer(request["macs"], request["host"], request["address"], get("machine_id") or None, get("kind"))
+        return enter(tx, server, new, fingerprint(encode(request)))
     if number is None:
         number = _next_number(tx, server)
         Tally.of(tx, server).store().computers += 1
@@ -102,7 +96,7 @@ def remember(
         request.get("kind") or (old.kind if old else None),
         old.left_at if old else 0,
     )
-    mark = fingerprint(request)
+    mark = fingerprint(encode(request))
     is_repeated = found.conflict is not None and tx.get(Table.ADDRESSES, macs[0]) == OWNER.pack(number, mark)
     _own_addresses(tx, number, old_macs, macs, mark)
     if new != old:
@@ -112,21 +106,19 @@ def remember(
     return number, new
 
 
-def enter(
-    tx: Transaction, server: int, macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None
-) -> tuple[int, Computer]:
-    """Enter a computer of whose addresses none is known; give its number and record."""
+def enter(tx: Transaction, server: int, computer: Computer, mark: int) -> tuple[int, Computer]:
+    """Enter a computer of whose addresses none is known, with its request's fingerprint; give number and record."""
     number = _next_number(tx, server)
     Tally.of(tx, server).store().computers += 1
-    mark = fingerprint_of(macs, host, address, machine_id, kind)
+    macs = computer.macs
     if len(macs) > 1:
         macs = list(dict.fromkeys(macs))
+        computer = computer._replace(macs=macs)
         for mac in macs[1:]:
             tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
     tx.put(Table.ADDRESSES, macs[0], OWNER.pack(number, mark))
-    new = Computer(macs, host, address, machine_id or None, kind)
-    tx.put(Table.COMPUTERS, computer_key(number), new.pack())
-    return number, new
+    tx.put(Table.COMPUTERS, computer_key(number), computer.pack())
+    return number, computer
 
 
 def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[bytes], mark: int) -> None:

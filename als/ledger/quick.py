@@ -10,12 +10,12 @@ from typing import Any
 
 from als.catalog import Catalog, Component, Product
 from als.ledger import computers, grants, leases, lives, newcomers, seats, sweep
-from als.ledger.computers import OWNER, fingerprint_of
+from als.ledger.computers import OWNER, fingerprint
 from als.ledger.desk import Desk
 from als.ledger.rows import active_row
-from als.records import HOLDER_BYTES, LEASE_HEAD, LEASE_HEAD_BYTES, SEEN, LeaseState, lease_key
+from als.records import HOLDER_BYTES, LEASE_HEAD, LEASE_HEAD_BYTES, SEEN, Computer, LeaseState, lease_key
 from als.store.transaction import Table, Transaction
-from als.usual import Usual, is_plain
+from als.usual import Usual, computer_of, front_mac, is_plain
 
 _ACTIVE = int(LeaseState.ACTIVE)
 _ADDRESSES = Table.ADDRESSES
@@ -33,37 +33,40 @@ def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
     component = product.components.get(usual.component)
     if component is None or not component.licensed:
         return None
-    if desk.tx.get(_ADDRESSES, usual.computer.macs[0]) is None:
+    mac = front_mac(bytes(usual.computer))
+    if mac is None:
+        return None
+    if desk.tx.get(_ADDRESSES, mac) is None:
         return _grant(desk, usual, product, component)
-    return _tell(desk, usual, product)
+    return _tell(desk, usual, product, mac)
 
 
 def _grant(desk: Desk, usual: Usual, product: Product, component: Component) -> dict[str, Any] | None:
     """Give a seat to a computer whose first address is new, if all are, and there is a seat, and it may have it."""
-    tx, computer = desk.tx, usual.computer
-    macs = computer.macs
-    for mac in macs[1:]:
+    tx, computer = desk.tx, computer_of(usual)
+    if computer is None or not is_plain(computer, usual.version):
+        return None
+    for mac in computer.macs[1:]:
         if tx.get(_ADDRESSES, mac) is not None:
             return None
-    if not leases.is_worked_off(tx, product.number, desk.now) or not is_plain(usual):
+    if not leases.is_worked_off(tx, product.number, desk.now):
         return None
     free = seats.find_free(tx, product.number, desk.now)
     if free is None or newcomers.refuse(desk) is not None:
         return None
-    number, who = computers.enter(
-        tx, desk.server, macs, computer.host, computer.address, computer.machine_id, computer.kind
-    )
+    new = Computer(computer.macs, computer.host, computer.address, computer.machine_id or None, computer.kind)
+    number, who = computers.enter(tx, desk.server, new, fingerprint(bytes(usual.computer)))
     lease = grants.write(desk, product, component, free, number, who, usual.version or "")
     newcomers.count(desk)
     row = active_row(tx, desk.catalog, product.number, lease, who)
     return {"result": "granted", "lease": row, "heartbeat_s": product.heartbeat_s}
 
 
-def _tell(desk: Desk, usual: Usual, product: Product) -> dict[str, Any] | None:
+def _tell(desk: Desk, usual: Usual, product: Product, mac: bytes) -> dict[str, Any] | None:
     """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
     if renew(desk.tx, desk.catalog, usual, desk.sender.key, desk.now) is None:
         return None
-    number = computers.owner_of(desk.tx, usual.computer.macs[0])
+    number = computers.owner_of(desk.tx, mac)
     lease = lives.read(desk.tx, product.number, number) if number is not None else None
     assert number is not None and lease is not None, "it was just renewed"
     row = active_row(desk.tx, desk.catalog, product.number, lease, computers.read(desk.tx, number))
@@ -81,14 +84,14 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
     component = product.components.get(renewal.component)
     if component is None or not component.licensed:
         return None
-    computer = renewal.computer
-    macs = computer.macs
-    raw = tx.get(_ADDRESSES, macs[0])
+    computer = bytes(renewal.computer)
+    mac = front_mac(computer)
+    raw = tx.get(_ADDRESSES, mac) if mac is not None else None
     if raw is None:
         return None
     number, mark = _unpack_owner(raw)
-    if mark != fingerprint_of(macs, computer.host, computer.address, computer.machine_id, computer.kind):
-        return None
+    if mark != fingerprint(computer):
+        return None  # its bytes are others than when they were read and judged
     if sweep.removals(tx):
         return None
     lease = lease_key(product.number, number)

@@ -18,7 +18,7 @@ from als.protocol import MalformedError, Refusal
 from als.records import Event, pack_value, unpack_value
 from als.server.rates import Rates
 from als.store import schema
-from als.store.transaction import Store, StoreFullError, Table, Transaction
+from als.store.transaction import Meanwhile, Store, StoreFullError, Table, Transaction
 from als.usual import Usual, encode_id
 from als.usual import read as read_usual
 
@@ -29,6 +29,9 @@ SWEPT_PER_REQUEST = 0.1
 SWEPT_PER_IDLE_TURN = 100
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
+# One commit for so many. With more, those whose replies leave together would all be idle while the next turn waits.
+LETTERS_MAX = 600
+APART_LEAST = 64  # letters in a turn from which on it is worth another thread to go on while the disk works
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
 SERVER_ID = b"server_id"
@@ -56,13 +59,20 @@ class Turns(Protocol):
     """What the loop asks of a server without its sockets; Core says what each does."""
 
     replies_dropped: int
+    letters_max: int  # in a turn
 
     @property
     def guard(self) -> ClockGuard:
         """The time."""
         ...
 
-    def turn(self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = ...) -> list[bytes]:
+    def turn(
+        self,
+        letters: Sequence[Letter],
+        reading: Reading,
+        has_time: Callable[[], bool] = ...,
+        meanwhile: Meanwhile | None = None,
+    ) -> list[bytes]:
         """Serve what has come."""
         ...
 
@@ -92,6 +102,7 @@ class Core:
         self.ledger = ledger
         self.rates = Rates()
         self.replies_dropped = 0
+        self.letters_max = LETTERS_MAX
         self._reload = reload
         self._reading = reading
         self._swept_at = self._marked_at = reading.monotonic_s
@@ -107,20 +118,25 @@ class Core:
         self.guard.take_notices()
 
     def turn(
-        self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = lambda: True
+        self,
+        letters: Sequence[Letter],
+        reading: Reading,
+        has_time: Callable[[], bool] = lambda: True,
+        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Serve what has come; give one reply for each letter, in their order, all of them durable.
 
-        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies.
+        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies. `meanwhile` may
+        run, once, while the disk works.
         """
         self._reading = reading
         now = self.guard.tick(reading)
         while True:
-            tx = self.store.begin()
+            tx = self.store.begin(apart=len(letters) >= APART_LEAST)
             try:
                 replies, renewals = self._apply_all(tx, letters, now, has_time)
                 self._do_housekeeping(tx, now, len(replies))
-                self.store.submit(tx)
+                self.store.submit(tx, meanwhile)
             except StoreFullError:
                 tx.abort()
                 self.store.grow()
@@ -155,7 +171,7 @@ class Core:
                 break
             is_slow = False
             usual = read_usual(letter.body)
-            if usual is None or letter.arrived_s != monotonic_s:
+            if usual is None or is_given_up(usual.patience_ms, monotonic_s - letter.arrived_s):
                 pass
             elif usual.op == "renew":
                 answer = renew_quickly(tx, usual, letter.sender, now)
@@ -174,7 +190,7 @@ class Core:
             except MalformedError as error:
                 replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
                 continue
-            if letter.arrived_s != monotonic_s and has_run_out(request, monotonic_s - letter.arrived_s):
+            if is_given_up(request.get("patience_ms"), monotonic_s - letter.arrived_s):
                 replies.append(protocol.encode_refusal(request["id"], now, BUSY))
                 continue
             if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
@@ -272,10 +288,9 @@ def peer_of(frame: Mapping[str, str]) -> str:
         return ""
 
 
-def has_run_out(request: protocol.Request, waited_s: float) -> bool:
-    """Say whether the sender has given the request up by now."""
-    patience_ms = request.get("patience_ms")
-    return waited_s * 1000 > (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms)
+def is_given_up(patience_ms: int | None, waited_s: float) -> bool:
+    """Say whether a sender with this patience has given its request up by now."""
+    return waited_s > 0.0 and waited_s * 1000 > (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms)
 
 
 def refuse_busy(body: bytes, now: int) -> bytes:

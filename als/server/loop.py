@@ -20,10 +20,11 @@ from als.server.backlog import Backlog
 from als.server.core import Letter, Turns, refuse_busy
 from als.server.gathering import Gathering
 
-BATCH_MAX = 2_500  # requests in a turn: some 25 ms, and one fsync for all of them
+BATCH_MAX = 2_500  # requests that need no queue: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 TURN_S_MAX = 0.1  # a turn of long listings ends here: who comes next shall not wait for all of them
 POLL_MS = 1_000
+EARLY_AT_ONCE = 32  # some 80 us, by which the replies of a turn may be later
 
 _Plain: Any = zmq.backend.Socket  # its recv and send cost half of what zmq.Socket's do, which add what we do not use
 
@@ -82,10 +83,12 @@ class Loop:
         self._backlog = Backlog()
         self._gathering = Gathering(pause)
         self._fresh: list[Letter] = []
+        self._early: list[Letter] = []  # came before the turn before had ended, and need no queue
 
     def run(self) -> None:
         """Serve until the wake-up socket says stop."""
         timeout_ms = 0
+        most = self._core.letters_max
         while not self._stopping:
             events = dict(self._poller.poll(timeout_ms))
             reading = self._clock.read()
@@ -99,25 +102,29 @@ class Loop:
             if int(reading.monotonic_s) != self._second:
                 self._second = int(reading.monotonic_s)
                 self.every_second()
-            if self._sockets.router in events:
+            if self._early or self._sockets.router in events:
                 self._drain(reading)
-            letters = self._backlog.take(BATCH_MAX) if self._backlog else self._fresh
+            if self._backlog:
+                letters = self._backlog.take(most)
+            else:
+                letters, self._early = self._fresh[:most], self._fresh[most:]
             if letters or self._core.needs_turn(reading):
                 self._serve(letters, reading)
             self._fresh = []
-            timeout_ms = 0 if self._backlog or self._core.needs_turn(reading) else POLL_MS
+            timeout_ms = 0 if self._early or self._backlog or self._core.needs_turn(reading) else POLL_MS
 
     def _serve(self, letters: list[Letter], reading: Reading) -> None:
         """Have a turn with these requests; those that it has no time for wait for the next."""
         end_s = clock.monotonic_s() + TURN_S_MAX
-        replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s)
+        replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s, self._receive_early)
         self._send_all(letters[: len(replies)], replies)
         self._backlog.put_back(letters[len(replies) :])
 
     def _drain(self, reading: Reading) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""
         monotonic_s = reading.monotonic_s
-        self._fresh = list(self._receive(DRAINED_MAX, monotonic_s))
+        self._fresh, self._early = self._early, []
+        self._fresh += self._receive(DRAINED_MAX - len(self._fresh), monotonic_s)
         if not self._backlog and not self._core.needs_turn(reading):  # with more to sweep there is no time to lose
             # Who comes meanwhile is taken as if he had come with the first: all are fresh.
             self._gathering.gather(self._fresh, lambda: list(self._receive(DRAINED_MAX, monotonic_s)), monotonic_s)
@@ -126,6 +133,13 @@ class Loop:
                 if not self._backlog.add(letter):
                     self._send_all([letter], [refuse_busy(letter.body, self._core.guard.now)])
             self._fresh = []
+
+    def _receive_early(self, is_over: Callable[[], bool]) -> None:
+        """Take in what comes while the disk works, so that the processor does not wait for it."""
+        for letter in self._receive(BATCH_MAX - len(self._early), self._clock.read().monotonic_s):
+            self._early.append(letter)
+            if len(self._early) % EARLY_AT_ONCE == 0 and is_over():
+                return
 
     def _receive(self, most: int, monotonic_s: float) -> Iterator[Letter]:
         """Receive at most `most` messages. ZeroMQ serves its connections in turn."""
@@ -149,7 +163,7 @@ class Loop:
             if len(routing_id) != id_bytes or routing_id[0] != 0:
                 continue  # a client that chose its own id
             try:
-                sender = key_of(frame.get("User-Id"))
+                sender = key_of(frame.get(b"User-Id"))  # half of what a str costs
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
             yield new(Letter, (envelope, frame.bytes, sender, frame, monotonic_s))  # half of what Letter(...) costs

@@ -8,7 +8,7 @@ from als.catalog import Catalog
 from als.ledger import ahead
 from als.ledger.ahead import Peek, Row
 from als.protocol import MalformedError, Refusal, Request
-from als.server.core import BUSY, Letter, has_run_out
+from als.server.core import BUSY, Letter, is_given_up
 from als.store.transaction import Table
 from als.usual import Usual, read_renewal
 
@@ -66,8 +66,8 @@ class Reader:
 def _patient(item: Item, now: int, monotonic_s: float) -> Item:
     letter = item.letter
     if letter.arrived_s != monotonic_s and not item.refusal:
-        patience = item.request or {"patience_ms": item.usual.patience_ms if item.usual is not None else None}
-        if has_run_out(patience, monotonic_s - letter.arrived_s):
+        patience_ms = item.usual.patience_ms if item.usual is not None else (item.request or {}).get("patience_ms")
+        if is_given_up(patience_ms, monotonic_s - letter.arrived_s):
             return Item(letter, refusal=item.refused(BUSY, now))
     return item
 

@@ -21,7 +21,7 @@ from als.server.cluster.writing import Writing
 from als.server.core import Letter
 from als.server.loop import BATCH_MAX
 from als.server.rates import Rates
-from als.store.transaction import StoreUnavailableError, Transaction
+from als.store.transaction import Meanwhile, StoreUnavailableError, Transaction
 
 log = logging.getLogger("als")
 
@@ -38,6 +38,7 @@ class SharedCore:
         """Take up work: writes that the server started. Raises StoreError, StoreUnavailableError."""
         self.rates = Rates()
         self.replies_dropped = 0
+        self.letters_max = BATCH_MAX
         self._ledger = ledger
         self._house = house
         self._writing = writing
@@ -72,7 +73,11 @@ class SharedCore:
             log.warning("the store was not told that this server stops: %s", error)
 
     def turn(
-        self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = lambda: True
+        self,
+        letters: Sequence[Letter],
+        reading: Reading,
+        has_time: Callable[[], bool] = lambda: True,
+        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Serve what has come; give one reply for each letter, in their order, all of them durable.
 

@@ -1,0 +1,115 @@
+"""The usual requests are a short cut: they answer, and leave byte by byte, what the rules would."""
+
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from als import catalog, protocol
+from als.clock import Reading
+from als.ledger import Ledger, Rules, Sender
+from als.server.core import Core, Letter
+from als.store.memory import MemoryStore
+from als.store.transaction import Rows, Table
+from press import SERVER_KEY, VENDORS, print_serial
+
+WALL_S = 1_800_000_000
+PRODUCT = catalog.builtin().by_code["ATIW"]
+assert PRODUCT.period_s is not None
+PERIOD_S: int = PRODUCT.period_s
+OPERATOR = b"O" * 32
+SENDERS = [b"a" * 32, b"b" * 32]
+MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(4)]
+SEATS = 3
+
+computers = st.fixed_dictionaries(
+    {
+        "macs": st.lists(st.sampled_from(MACS), min_size=1, max_size=2),
+        "host": st.sampled_from(["pc", "pc", "b\u00fccherei", "x" * 255, "\u00fc" * 200]),
+        "address": st.sampled_from(["", "10.0.0.1", "fe80::1"]),
+    },
+    optional={
+        "machine_id": st.sampled_from(["", "M1", None]),
+        "kind": st.sampled_from(["server", "workstation", None]),
+    },
+)
+wishes = st.fixed_dictionaries(
+    {
+        "op": st.sampled_from(["acquire", "acquire", "renew", "release"]),
+        "product": st.just(PRODUCT.code),
+        "component": st.sampled_from(["agent", "agent", "local-console", "storage-server", "none"]),
+        "computer": computers,
+    },
+    optional={"version": st.sampled_from(["1", "2", None])},
+)
+CHECK = {"op": "check", "product": PRODUCT.code}
+Step = tuple[bytes, str, dict[str, Any], int]
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(SENDERS),
+        st.sampled_from(["127.0.0.1", "192.0.2.7"]),
+        st.one_of(wishes, wishes, st.just(CHECK)),
+        st.sampled_from([0, 0, 1, 4_000, PERIOD_S]),
+    ),
+    max_size=12,
+)
+PC: dict[str, Any] = {"macs": MACS[:1], "host": "pc", "address": ""}
+RUN: dict[str, Any] = {"op": "acquire", "product": PRODUCT.code, "component": "agent", "computer": PC}
+NEWCOMERS: list[Step] = [  # the first works off what is due, so the others are usual
+    (SENDERS[0], "127.0.0.1", CHECK, 0),
+    (SENDERS[0], "192.0.2.7", RUN, 0),
+    (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "macs": [MACS[1], MACS[2], MACS[1]]}, "version": "1"}, 0),
+    (SENDERS[1], "192.0.2.7", {**RUN, "computer": {**PC, "macs": MACS[3:], "machine_id": ""}}, 0),
+]
+
+
+class Server:
+    """A core over a store in memory with a serial of few seats; `more` stands in every request, too."""
+
+    def __init__(self, **more: Any) -> None:
+        self.store = MemoryStore()
+        ledger = Ledger(
+            catalog.builtin(),
+            server_id="s",
+            server_key=SERVER_KEY,
+            vendors=VENDORS,
+            settings=Rules(new_seats_per_address_h=1),
+        )
+        self.core = Core(self.store, ledger, Reading(WALL_S, 0.0), lambda: None)
+        tx = self.store.begin()
+        ledger.add_admin(tx, OPERATOR, "operator", protocol.Role.OPERATOR, WALL_S)
+        text, _ = print_serial(PRODUCT, 1, SEATS)
+        imported = ledger.apply(tx, {"op": "import", "serials": [text]}, Sender(OPERATOR, ""), WALL_S)
+        assert isinstance(imported, dict) and imported["added"] == 1
+        self.store.submit(tx)
+        self._more = more
+
+    def turn(self, turn: list[Step], passed_s: int) -> list[bytes]:
+        """Serve these requests in one turn."""
+        letters = []
+        for sender, address, wish, _ in turn:
+            body = protocol.encode({"v": 1, "id": 1, **wish, **self._more})
+            letters.append(Letter((b"",), body, sender, {"Peer-Address": address}, float(passed_s)))
+        return self.core.turn(letters, Reading(WALL_S + passed_s, float(passed_s)))
+
+    def rows(self) -> dict[Table, Rows]:
+        """Give everything that is stored."""
+        tx = self.store.begin()
+        try:
+            return {table: tx.scan(table, limit=100_000) for table in Table}
+        finally:
+            tx.abort()
+
+
+@given(st.lists(steps, min_size=1, max_size=4))
+@example([NEWCOMERS, NEWCOMERS])
+@example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "host": "\u00fc" * 200}}, 0)]])
+@example([NEWCOMERS[:2], [NEWCOMERS[0], (SENDERS[0], "", {**RUN, "computer": {**PC, "macs": [MACS[1], MACS[0]]}}, 0)]])
+def test_the_short_cut_leads_where_the_rules_lead(turns: list[list[Step]]) -> None:
+    """Replies and every row are the same when each request holds a key more, with which none is usual."""
+    usual, unusual = Server(), Server(more="than usual")
+    passed_s = 0
+    for turn in turns:
+        passed_s += sum(step[3] for step in turn)
+        assert usual.turn(turn, passed_s) == unusual.turn(turn, passed_s)
+    assert usual.rows() == unusual.rows()
