@@ -198,7 +198,7 @@ def events(desk: Desk, request: Request) -> Page:
         return _NOTHING
     filler = _scan(desk, request, Table.EVENTS, b"", None, 8)
     for key, raw in filler:
-        event = Event.unpack(raw)
+        event = Event.unpack(int.from_bytes(key, "big"), raw)
         if (kind is not None and event.kind != kind) or (asked and event.product != product):
             continue
         filler.rows.append(_event_row(desk, key, event))
