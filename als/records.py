@@ -49,6 +49,7 @@ hour_key = _HOUR.pack
 split_pool_key = _POOL.unpack
 split_usage_key = _USAGE_KEY.unpack
 
+LEASE_KEY_BYTES = 2 + COMPUTER_BYTES
 _PRODUCT_SHIFT = 8 * COMPUTER_BYTES
 _DUE_SHIFT = _PRODUCT_SHIFT - 32
 _pack_8, _unpack_8, _pack_due, _unpack_due = _SEQUENCE.pack, _SEQUENCE.unpack, _DUE.pack, _DUE.unpack
@@ -179,10 +180,11 @@ class Holder(NamedTuple):
     seen_at: int
 
 
-LEASE_ENDS = 0x80  # beside the state, in a lease's first byte: its serial ends, and `expires_at` follows the head
-LEASE_LONE = 0x40  # one component, last heard when the lease was renewed: neither count nor `seen_at` are written
-LEASE_STATE = 0x3F
-LEASE_HEAD = struct.Struct(">BIIIII")  # flags and state, serial, acquired, renewed, period, due
+LEASE_STATE_SHIFT = 6  # a lease's first byte: the state in the upper two bits, so never 0xff
+LEASE_ENDS = 0x20  # its serial ends: `expires_at` follows the head
+LEASE_LONE = 0x1F  # the length of the code of its only component, if that was last heard when the lease was renewed:
+#                    neither this length nor `seen_at` are written then; 0: the number of components follows
+LEASE_HEAD = struct.Struct(">BIIIII")  # what was said just now, serial, acquired, renewed, period, due
 LEASE_HEAD_BYTES = LEASE_HEAD.size
 RENEWED = slice(9, 13)  # where the head has `renewed_at`
 
@@ -209,35 +211,37 @@ class Lease:
     def pack(self) -> bytes:
         """Write the head, each component (length, code, holder, seen), then the version's text."""
         components, renewed_at, expires_at = self.components, self.renewed_at, self.expires_at
-        flags = LEASE_ENDS if expires_at else 0
-        parts = [TIME.pack(expires_at) if expires_at else b""]
-        if len(components) == 1 and next(iter(components.values())).seen_at == renewed_at:
-            flags |= LEASE_LONE
-            for code, holder in components.items():
-                parts += (bytes((len(code),)), code.encode("ascii"), holder.key)
+        what = self.state << LEASE_STATE_SHIFT
+        parts = [b""]
+        if expires_at:
+            what |= LEASE_ENDS
+            parts.append(TIME.pack(expires_at))
+        lone = next(iter(components)) if len(components) == 1 else ""
+        if 0 < len(lone) <= LEASE_LONE and components[lone].seen_at == renewed_at:
+            what |= len(lone)
+            parts += (lone.encode("ascii"), components[lone].key)
         else:
             parts.append(bytes((len(components),)))
             for code, holder in components.items():
                 parts += (bytes((len(code),)), code.encode("ascii"), holder.key, TIME.pack(holder.seen_at))
-        head = LEASE_HEAD.pack(
-            flags | self.state, self.serial, self.acquired_at, renewed_at, self.period_s, self.due_at
-        )
-        return b"".join((head, *parts, self.version.encode()))
+        parts[0] = LEASE_HEAD.pack(what, self.serial, self.acquired_at, renewed_at, self.period_s, self.due_at)
+        parts.append(self.version.encode())
+        return b"".join(parts)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Lease":
         """Read what `pack` wrote."""
-        flags, serial, acquired_at, renewed_at, period_s, due_at = LEASE_HEAD.unpack_from(raw)
+        what, serial, acquired_at, renewed_at, period_s, due_at = LEASE_HEAD.unpack_from(raw)
         place = LEASE_HEAD_BYTES
         expires_at = NEVER
-        if flags & LEASE_ENDS:
+        if what & LEASE_ENDS:
             expires_at = TIME.unpack_from(raw, place)[0]
             place += TIME_BYTES
         components = {}
-        if flags & LEASE_LONE:
-            code_end = place + 1 + raw[place]
+        if what & LEASE_LONE:
+            code_end = place + (what & LEASE_LONE)
             holder_end = code_end + HOLDER_BYTES
-            components[raw[place + 1 : code_end].decode("ascii")] = Holder(raw[code_end:holder_end], renewed_at)
+            components[raw[place:code_end].decode("ascii")] = Holder(raw[code_end:holder_end], renewed_at)
             place = holder_end
         else:
             count = raw[place]
@@ -249,7 +253,7 @@ class Lease:
                 components[code] = Holder(raw[code_end:holder_end], TIME.unpack_from(raw, holder_end)[0])
                 place = holder_end + TIME_BYTES
         version = raw[place:].decode()
-        state = LeaseState(flags & LEASE_STATE)
+        state = LeaseState(what >> LEASE_STATE_SHIFT)
         return cls(serial, acquired_at, renewed_at, period_s, due_at, expires_at, state, components, version)
 
 

@@ -16,6 +16,7 @@ from als.ledger.tally import HOUR_S
 from als.protocol import ROWS_PER_PAGE_MAX, Refusal, Request
 from als.records import (
     EVENT_KINDS,
+    LEASE_KEY_BYTES,
     TIME_MAX,
     Admin,
     Event,
@@ -174,7 +175,7 @@ def leases(desk: Desk, request: Request) -> Page:
     if asked and product is None:
         return _NOTHING
     prefix = product_key(product) if product is not None else b""
-    filler = _scan(desk, request, Table.LEASES, prefix, prefix_stop(prefix) if prefix else None, 10)
+    filler = _scan(desk, request, Table.LEASES, prefix, prefix_stop(prefix) if prefix else None, LEASE_KEY_BYTES)
     state, host = request.get("state"), (request.get("host") or "").lower()
     for key, raw in filler:
         lease = Lease.unpack(raw)

@@ -7,7 +7,6 @@ test holds both against each other.
 """
 
 import struct
-from functools import lru_cache
 from typing import Any
 
 from als.catalog import Catalog
@@ -19,7 +18,7 @@ from als.records import (
     LEASE_ENDS,
     LEASE_HEAD_BYTES,
     LEASE_LONE,
-    LEASE_STATE,
+    LEASE_STATE_SHIFT,
     RENEWED,
     TIME,
     TIME_BYTES,
@@ -29,12 +28,13 @@ from als.records import (
 from als.renewal import Renewal
 from als.store.transaction import Table, Transaction
 
-_ACTIVE = int(LeaseState.ACTIVE)
+_ACTIVE = LeaseState.ACTIVE << LEASE_STATE_SHIFT
+_ACTIVE_ENDS = _ACTIVE | LEASE_ENDS
 _ADDRESSES = Table.ADDRESSES
 _LEASES = Table.LEASES
 _RENEWED_AT, _RENEWED_END = RENEWED.start, RENEWED.stop
 _ENDS_HEAD_BYTES = LEASE_HEAD_BYTES + TIME_BYTES
-_unpack_head = struct.Struct(">B8xIII").unpack_from  # flags and state, renewed, period, due
+_unpack_head = struct.Struct(">B8xIII").unpack_from  # state and form, renewed, period, due
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
@@ -63,25 +63,27 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Renewal, key: bytes, now: 
     raw = tx.get(_LEASES, lease)
     if raw is None:
         return None
-    flags, renewed_at, period_s, due_at = _unpack_head(raw)
+    what, renewed_at, period_s, due_at = _unpack_head(raw)
     renew_by = now + period_s
-    if flags & LEASE_STATE != _ACTIVE:
-        return None
     if period_s != product.period_s or now >= renewed_at + period_s or renew_by < due_at:
         return None  # `period_s` is not zero: a product that never lapses differs here from its None
+    lone = what & LEASE_LONE
+    state = what - lone
     place = LEASE_HEAD_BYTES
-    if flags & LEASE_ENDS:
-        if now >= _unpack_time(raw, place)[0]:
-            return None
+    if state == _ACTIVE_ENDS and now < _unpack_time(raw, place)[0]:
         place = _ENDS_HEAD_BYTES
-    own = _written(component.code) + key[:HOLDER_BYTES]
-    version = renewal.version
-    if flags & LEASE_LONE:
-        if not raw.startswith(own, place) or (version is not None and raw[place + len(own) :] != version.encode()):
+    elif state != _ACTIVE:
+        return None
+    code, version = component.code, renewal.version
+    own = code.encode() + key[:HOLDER_BYTES]
+    if lone:
+        if lone != len(code) or not raw.startswith(own, place):
+            return None
+        if version is not None and raw[place + len(own) :] != version.encode():
             return None
         renewed = raw[:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:]
     else:
-        several = _renew_counted(raw, place, own, version, now)
+        several = _renew_counted(raw, place, bytes((len(code),)) + own, version, now)
         if several is None:
             return None
         renewed = several
@@ -93,28 +95,22 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Renewal, key: bytes, now: 
     return answer
 
 
-@lru_cache(1_024)
-def _written(code: str) -> bytes:
-    """Give a component's code as a lease has it."""
-    return bytes((len(code),)) + code.encode("ascii")
-
-
 def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, now: int) -> bytes | None:
-    """Renew a lease whose components are counted at `place`, each with its time; None when none of them is `own`.
+    """Renew a lease whose components are counted at `place`, each with its length and time; None when none is `own`.
 
-    A lone one becomes LEASE_LONE, since it is heard as the lease is renewed.
+    A lone one loses these (see LEASE_LONE), since it is heard as the lease is renewed.
     """
     count, start = raw[place], place + 1
-    at = seen = 0
+    seen = 0
     end = start
     for _ in range(count):
         if raw.startswith(own, end):
-            at, seen = end, end + len(own)
+            seen = end + len(own)
         end += 1 + raw[end] + HOLDER_BYTES + TIME_BYTES
     if not seen or (version is not None and raw[end:] != version.encode()):
         return None
-    if count == 1:
-        head = bytes((raw[0] | LEASE_LONE,)) + raw[1:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:place]
-        return head + raw[at:seen] + raw[end:]
+    if count == 1 and raw[start] <= LEASE_LONE:
+        head = bytes((raw[0] | raw[start],)) + raw[1:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:place]
+        return head + raw[start + 1 : seen] + raw[end:]
     time = _pack_time(now)
     return raw[:_RENEWED_AT] + time + raw[_RENEWED_END:seen] + time + raw[seen + TIME_BYTES :]
