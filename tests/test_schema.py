@@ -212,9 +212,15 @@ def test_a_store_that_is_not_up_to_date_to_its_end_is_refused() -> None:
 
 def test_a_store_that_is_too_small_grows(tmp_path: Path) -> None:
     """A migration that finds no room for both old and new rows gets it."""
-    unpacked(2, tmp_path)
-    pages = (tmp_path / "data.mdb").stat().st_size
-    store = LmdbStore(tmp_path, map_bytes=pages + 4_096)
+    store = LmdbStore(unpacked(2, tmp_path), map_bytes=1)
+    number = 0
+    with pytest.raises(StoreFullError):
+        while True:
+            number += 1
+            tx = store.begin()
+            tx.put(Table.NEWCOMERS, number.to_bytes(4), bytes(1_500))
+            store.submit(tx)
+    tx.abort()
     tx = store.begin()
     with pytest.raises(StoreFullError):
         schema.bring_up_to_date(tx)
