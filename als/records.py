@@ -1,10 +1,10 @@
 """What stands in the tables: every record with its bytes, and every key's layout.
 
-Fixed structs for what changes often, msgpack for the rest. Times are whole seconds since 1970 UTC in four bytes (good
-to the year 2106), 0 means "never". Knows no rule.
+Bytes laid out by hand for what there is much of, msgpack for the rest. Times are whole seconds since 1970 UTC in four
+bytes (good to the year 2106), 0 means "never". Whatever changes here needs a new SCHEMA_VERSION, and a migration in
+als/store/layouts.py. Knows no rule.
 """
 
-import re
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -12,37 +12,74 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-NEVER = 0
-HOLDER_BYTES = 16  # the first half of a CURVE key: as hard to hit as the key itself
-TIME_MAX = 2**32 - 1
+from als.computer import Computer as Computer
+from als.event import EVENT_KINDS as EVENT_KINDS
+from als.event import SERVER_BITS as SERVER_BITS
+from als.event import Event as Event
+from als.event import event_number as event_number
+from als.event import event_time as event_time
+from als.fields import NEVER as NEVER
+from als.fields import TIME as TIME
+from als.fields import TIME_BYTES as TIME_BYTES
+from als.fields import TIME_MAX as TIME_MAX
+
+HOLDER_BYTES = 8  # of a CURVE key: to be taken for a holder, somebody would have to make some 2^64 key pairs
+COMPUTER_BYTES = 6
+SERVER_SHIFT = 32  # the upper 16 bits of a computer's number are the server that met it first
+COMPUTERS_MAX = 2 ** (8 * COMPUTER_BYTES) - 1
 
 # Keys
 
 _PRODUCT = struct.Struct(">H")
 _NUMBER = struct.Struct(">I")
 _POOL = struct.Struct(">HII")
-_LEASE_KEY = struct.Struct(">HQ")
-_DUE = struct.Struct(">HIQ")
-_COMPUTER_KEY = struct.Struct(">Q")
 _SEQUENCE = struct.Struct(">Q")
+_DUE = struct.Struct(">QI")
 _USAGE_KEY = struct.Struct(">HIH")
 _COUNTS_KEY = struct.Struct(">HH")
 _HOUR = struct.Struct(">I")
 
 product_key = _PRODUCT.pack
 serial_key = _NUMBER.pack
-lease_key = _LEASE_KEY.pack
-due_key = _DUE.pack
-computer_key = _COMPUTER_KEY.pack
 event_key = _SEQUENCE.pack
 usage_key = _USAGE_KEY.pack
 counts_key = _COUNTS_KEY.pack
 hour_key = _HOUR.pack
 
-split_lease_key = _LEASE_KEY.unpack
-split_due_key = _DUE.unpack
 split_pool_key = _POOL.unpack
 split_usage_key = _USAGE_KEY.unpack
+
+LEASE_KEY_BYTES = 2 + COMPUTER_BYTES
+_PRODUCT_SHIFT = 8 * COMPUTER_BYTES
+_DUE_SHIFT = _PRODUCT_SHIFT - 32
+_pack_8, _unpack_8, _pack_due, _unpack_due = _SEQUENCE.pack, _SEQUENCE.unpack, _DUE.pack, _DUE.unpack
+
+
+def computer_key(computer: int) -> bytes:
+    """A computer's number as 6 bytes."""
+    return computer.to_bytes(COMPUTER_BYTES, "big")
+
+
+def lease_key(product: int, computer: int) -> bytes:
+    """The product in 2 bytes, the computer in 6."""
+    return _pack_8(product << _PRODUCT_SHIFT | computer)
+
+
+def split_lease_key(key: bytes) -> tuple[int, int]:
+    """Give a lease key's product and computer."""
+    number: int = _unpack_8(key)[0]
+    return number >> _PRODUCT_SHIFT, number & COMPUTERS_MAX
+
+
+def due_key(product: int, due_at: int, computer: int) -> bytes:
+    """The product in 2 bytes, the second in 4, the computer in 6."""
+    return _pack_due(product << _PRODUCT_SHIFT | due_at << _DUE_SHIFT | computer >> 32, computer & 0xFFFFFFFF)
+
+
+def split_due_key(key: bytes) -> tuple[int, int, int]:
+    """Give a due key's product, second and computer."""
+    upper, lower = _unpack_due(key)
+    return upper >> _PRODUCT_SHIFT, upper >> _DUE_SHIFT & TIME_MAX, (upper & 0xFFFF) << 32 | lower
 
 
 def pool_key(product: int, expires_at: int, number: int) -> bytes:
@@ -137,15 +174,19 @@ class LeaseState(IntEnum):
 
 
 class Holder(NamedTuple):
-    """Who acquired a component: the first 16 bytes of the key, and when it was last heard."""
+    """Who acquired a component: the first 8 bytes of the key, and when it was last heard."""
 
     key: bytes
     seen_at: int
 
 
-LEASE_HEAD = struct.Struct(">BIIIIII")  # state, serial, acquired, renewed, period, due, expires
+LEASE_STATE_SHIFT = 6  # a lease's first byte: the state in the upper two bits, so never 0xff
+LEASE_ENDS = 0x20  # its serial ends: `expires_at` follows the head
+LEASE_LONE = 0x1F  # the length of the code of its only component, if that was last heard when the lease was renewed:
+#                    neither this length nor `seen_at` are written then; 0: the number of components follows
+LEASE_HEAD = struct.Struct(">BIIIII")  # what was said just now, serial, acquired, renewed, period, due
 LEASE_HEAD_BYTES = LEASE_HEAD.size
-SEEN = struct.Struct(">I")
+RENEWED = slice(9, 13)  # where the head has `renewed_at`
 
 
 @dataclass(slots=True)
@@ -168,153 +209,52 @@ class Lease:
     version: str = ""
 
     def pack(self) -> bytes:
-        """Write the head, then each component (length, code, holder, seen), then the version's text."""
-        parts = [
-            LEASE_HEAD.pack(
-                self.state,
-                self.serial,
-                self.acquired_at,
-                self.renewed_at,
-                self.period_s,
-                self.due_at,
-                self.expires_at,
-            ),
-            bytes((len(self.components),)),
-        ]
-        for code, holder in self.components.items():
-            parts += (bytes((len(code),)), code.encode("ascii"), holder.key, SEEN.pack(holder.seen_at))
+        """Write the head, each component (length, code, holder, seen), then the version's text."""
+        components, renewed_at, expires_at = self.components, self.renewed_at, self.expires_at
+        what = self.state << LEASE_STATE_SHIFT
+        parts = [b""]
+        if expires_at:
+            what |= LEASE_ENDS
+            parts.append(TIME.pack(expires_at))
+        lone = next(iter(components)) if len(components) == 1 else ""
+        if 0 < len(lone) <= LEASE_LONE and components[lone].seen_at == renewed_at:
+            what |= len(lone)
+            parts += (lone.encode("ascii"), components[lone].key)
+        else:
+            parts.append(bytes((len(components),)))
+            for code, holder in components.items():
+                parts += (bytes((len(code),)), code.encode("ascii"), holder.key, TIME.pack(holder.seen_at))
+        parts[0] = LEASE_HEAD.pack(what, self.serial, self.acquired_at, renewed_at, self.period_s, self.due_at)
         parts.append(self.version.encode())
         return b"".join(parts)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Lease":
         """Read what `pack` wrote."""
-        state, serial, acquired_at, renewed_at, period_s, due_at, expires_at = LEASE_HEAD.unpack_from(raw)
-        place = LEASE_HEAD_BYTES + 1
+        what, serial, acquired_at, renewed_at, period_s, due_at = LEASE_HEAD.unpack_from(raw)
+        place = LEASE_HEAD_BYTES
+        expires_at = NEVER
+        if what & LEASE_ENDS:
+            expires_at = TIME.unpack_from(raw, place)[0]
+            place += TIME_BYTES
         components = {}
-        for _ in range(raw[LEASE_HEAD_BYTES]):
-            code_end = place + 1 + raw[place]
+        if what & LEASE_LONE:
+            code_end = place + (what & LEASE_LONE)
             holder_end = code_end + HOLDER_BYTES
-            code = raw[place + 1 : code_end].decode("ascii")
-            components[code] = Holder(raw[code_end:holder_end], SEEN.unpack_from(raw, holder_end)[0])
-            place = holder_end + SEEN.size
+            components[raw[place:code_end].decode("ascii")] = Holder(raw[code_end:holder_end], renewed_at)
+            place = holder_end
+        else:
+            count = raw[place]
+            place += 1
+            for _ in range(count):
+                code_end = place + 1 + raw[place]
+                holder_end = code_end + HOLDER_BYTES
+                code = raw[place + 1 : code_end].decode("ascii")
+                components[code] = Holder(raw[code_end:holder_end], TIME.unpack_from(raw, holder_end)[0])
+                place = holder_end + TIME_BYTES
         version = raw[place:].decode()
-        return cls(
-            serial,
-            acquired_at,
-            renewed_at,
-            period_s,
-            due_at,
-            expires_at,
-            LeaseState(state),
-            components,
-            version,
-        )
-
-
-# Computers
-
-_KINDS = (None, "server", "workstation")  # stored by position: append, never reorder
-_KIND_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
-_HEX_DIGITS = 32
-_is_hex = re.compile(r"[0-9a-f]+\Z").match
-
-
-class Computer(NamedTuple):
-    """A known computer. `macs` is ordered: the addresses of its latest request first, the longest unseen last.
-
-    `left_at` is when it last lost a lease (0: never), from which its retention counts.
-    """
-
-    macs: list[bytes]
-    host: str
-    address: str
-    machine_id: str | None
-    kind: str | None
-    left_at: int = 0
-
-    def pack(self) -> bytes:
-        """Write as a msgpack array: the addresses as one string of bytes, the kind as a number.
-
-        A machine_id of 32 hexadecimal digits, the usual one, is written as its 16 bytes.
-        """
-        text = self.machine_id
-        is_usual = text is not None and len(text) == _HEX_DIGITS and _is_hex(text)
-        machine_id = bytes.fromhex(text) if text is not None and is_usual else text
-        kind = _KIND_NUMBERS[self.kind]
-        return _pack((b"".join(self.macs), self.host, self.address, machine_id, kind, self.left_at))
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> "Computer":
-        """Read what `pack` wrote."""
-        macs, host, address, machine_id, kind, left_at = msgpack.unpackb(raw)
-        if type(machine_id) is bytes:
-            machine_id = machine_id.hex()
-        own_macs = [macs[place : place + 6] for place in range(0, len(macs), 6)]
-        return cls(own_macs, host, address, machine_id, _KINDS[kind], left_at)
-
-
-# The log
-
-EVENT_KINDS = (  # stored by position: append, never reorder
-    "imported",
-    "removed",
-    "restored",
-    "granted",
-    "component_added",
-    "component_removed",
-    "freed",
-    "kept",
-    "lapsed",
-    "moved",
-    "revoked",
-    "denied",
-    "holder_changed",
-    "computers_conflict",
-    "outage",
-    "clock_set_back",
-    "clock_jumped",
-    "clock_accepted",
-    "started",
-    "stopped",
-    "admin_added",
-    "admin_changed",
-    "admin_removed",
-)
-KIND_NUMBERS = {kind: number for number, kind in enumerate(EVENT_KINDS)}
-
-
-class Event(NamedTuple):
-    """One line of the log. `product` is its number (0: none), `amount` what the wire calls
-    count, `detail` a small map or None."""
-
-    time: int
-    kind: str
-    product: int = 0
-    serial_id: int | None = None
-    mac: bytes | None = None
-    host: str | None = None
-    component: str | None = None
-    actor: str | None = None
-    amount: int = 1
-    detail: dict[str, Any] | None = None
-
-    def pack(self) -> bytes:
-        """Write as a msgpack array; absent values at the end are left out."""
-        values = [self.time, KIND_NUMBERS[self.kind], *self[2:]]
-        defaults = _EVENT_DEFAULTS
-        while len(values) > 2 and values[-1] == defaults[len(values) - 1]:
-            values.pop()
-        return _pack(values)
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> "Event":
-        """Read what `pack` wrote."""
-        time, kind, *rest = msgpack.unpackb(raw)
-        return cls(time, EVENT_KINDS[kind], *rest)
-
-
-_EVENT_DEFAULTS = (None, None, 0, None, None, None, None, None, 1, None)
+        state = LeaseState(what >> LEASE_STATE_SHIFT)
+        return cls(serial, acquired_at, renewed_at, period_s, due_at, expires_at, state, components, version)
 
 
 # Numbers

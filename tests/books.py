@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from als.catalog import Catalog
+from als.ledger.computers import split_owner
 from als.records import (
     NEVER,
     Computer,
@@ -68,7 +69,7 @@ def read(tx: Transaction) -> Books:
         seats=seats_by_serial(tx),
         leases={_lease_key(key): Lease.unpack(raw) for key, raw in rows(tx, Table.LEASES)},
         computers={_int(key): Computer.unpack(raw) for key, raw in rows(tx, Table.COMPUTERS)},
-        addresses={key: _int(raw[:8]) for key, raw in rows(tx, Table.ADDRESSES)},
+        addresses={key: split_owner(raw)[0] for key, raw in rows(tx, Table.ADDRESSES)},
         pool={key for key, _ in rows(tx, Table.POOL)},
         ends={key for key, _ in rows(tx, Table.ENDS)},
         ids={key: _int(raw) for key, raw in rows(tx, Table.SERIAL_IDS)},
@@ -105,7 +106,7 @@ def seats_by_serial(tx: Transaction) -> dict[int, Seats]:
 def lease_of(tx: Transaction, product: int, mac: bytes) -> Lease | None:
     """The lease of the computer with this address, by the tables alone."""
     known = tx.get(Table.ADDRESSES, mac)
-    raw = None if known is None else tx.get(Table.LEASES, lease_key(product, _int(known[:8])))
+    raw = None if known is None else tx.get(Table.LEASES, lease_key(product, split_owner(known)[0]))
     return None if raw is None else Lease.unpack(raw)
 
 
@@ -184,8 +185,8 @@ def _due_mistakes(books: Books, away: list[Outage], catalog: Catalog) -> Iterabl
             yield f"the lapsed lease {product, computer} will never be forgotten"
     yield from _index_mistakes("due", {key for key in books.due if key[:2] != b"\0\0"}, due)
     for key in books.due:
-        if key[:2] == b"\0\0" and _int(key[-8:]) not in books.computers:
-            yield f"computer {_int(key[-8:])} is due to be forgotten, and nobody knows it"
+        if key[:2] == b"\0\0" and _int(key[-6:]) not in books.computers:
+            yield f"computer {_int(key[-6:])} is due to be forgotten, and nobody knows it"
 
 
 def deadline(lease: Lease, away: list[Outage]) -> int:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from als.ledger.journal import SERVER_BITS
+from als.ledger.computers import split_owner
 from als.records import (
     HOLDER_BYTES,
+    SERVER_BITS,
     Lease,
     LeaseState,
     PoolCounts,
@@ -31,7 +32,6 @@ from etcd_watch import Revision
 
 COMPONENT = "agent"
 FAULTS_KEPT_MAX = 20
-_OWNER_BYTES = 8
 SERVERS_MAX = 1 << SERVER_BITS
 
 
@@ -182,7 +182,7 @@ class Replay:
         owner = self.rows.get(self._keys.name(Table.ADDRESSES, mac))
         if owner is None:
             return [None]
-        return self.leases.get(lease_key(product, int.from_bytes(owner[:_OWNER_BYTES], "big")), [None])
+        return self.leases.get(lease_key(product, split_owner(owner)[0]), [None])
 
 
 def lost(replay: Replay, deeds: Sequence[Deed], lapses: bool) -> list[str]:

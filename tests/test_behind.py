@@ -151,3 +151,26 @@ def test_gap_in_the_log_is_damage(tmp_path: Path) -> None:
             cursor.delete()
     with pytest.raises(StoreError, match="damaged"):
         LmdbStore(tmp_path)
+
+
+def test_a_row_deleted_while_it_is_entered_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that deletes a row and enters its older value from the log does not bring it back, nor does a start."""
+    monkeypatch.setattr(behind, "GATHERED_ROWS", 1)
+    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 1)
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    tx.put(behind.TABLE, b"k", b"first")
+    store.submit(tx)
+    tx = store.begin()
+    tx.replace(behind.TABLE, b"k", b"second")
+    store.submit(tx)
+    tx = store.begin()
+    tx.delete(behind.TABLE, b"k")
+    store.submit(tx)
+    for _ in range(2):
+        tx = store.begin()
+        assert (tx.get(behind.TABLE, b"k"), tx.scan(behind.TABLE)) == (None, [])
+        tx.abort()
+        store.close()
+        store = LmdbStore(tmp_path)
+    store.close()

@@ -12,6 +12,7 @@ if etcd_nodes.MISSING:
     pytest.skip(etcd_nodes.MISSING, allow_module_level=True)
 
 from als.records import (
+    HOLDER_BYTES,
     Holder,
     Lease,
     PoolCounts,
@@ -67,7 +68,7 @@ def lease(computer: int, renewed_at: int | None) -> list[Row]:
     if renewed_at is None:
         return [(Table.LEASES, key, None)]
     held = Lease(SERIAL, 1_000, renewed_at, 60, renewed_at + 60, 0)
-    held.components[COMPONENT] = Holder(KEY[:16], renewed_at)
+    held.components[COMPONENT] = Holder(KEY[:HOLDER_BYTES], renewed_at)
     return [(Table.LEASES, key, held.pack())]
 
 
@@ -123,7 +124,7 @@ def test_a_change_that_its_owner_is_not_told_of_is_found(writer: int, told: list
 
 def test_acknowledged_changes_are_looked_for_in_their_order() -> None:
     """What was acknowledged and is not in the history, or only before its time, is lost."""
-    owner: Row = (Table.ADDRESSES, MAC, COMPUTER.to_bytes(8) + bytes(4))
+    owner: Row = (Table.ADDRESSES, MAC, COMPUTER.to_bytes(6) + bytes(4))
     replay = replayed([owner, *imported(1)], [*lease(1, 1_000), *seats(1, 1)], lease(1, 1_010))
     acquired, renewed = deed("acquire", 1_000), deed("renew", 1_010)
     assert lost(replay, [acquired, renewed], lapses=False) == []
@@ -133,7 +134,7 @@ def test_acknowledged_changes_are_looked_for_in_their_order() -> None:
 
 def test_the_end_must_be_as_it_was_acknowledged_last() -> None:
     """A last state that nobody was told of is a loss, unless a request without an answer may have brought it."""
-    owner: Row = (Table.ADDRESSES, MAC, COMPUTER.to_bytes(8) + bytes(4))
+    owner: Row = (Table.ADDRESSES, MAC, COMPUTER.to_bytes(6) + bytes(4))
     taken, freed = [owner, *lease(1, 1_000), *seats(1, 1)], [*lease(1, None), *seats(1, 0)]
     replay = replayed(imported(1), taken, freed)
     acquired = deed("acquire", 1_000)

@@ -6,7 +6,7 @@ Only a guess: a row that is missing here is read when it is needed, one too many
 from collections.abc import Callable, Iterable, Iterator
 
 from als.catalog import Catalog
-from als.ledger.computers import OWNER
+from als.ledger.computers import split_owner
 from als.protocol import Request
 from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
 from als.store.transaction import Rows, Table
@@ -29,7 +29,7 @@ def lease_of_renewal(catalog: Catalog, usual: Usual, peek: Peek) -> Iterator[Row
     mac = front_mac(bytes(usual.computer))
     raw = peek(Table.ADDRESSES, mac) if mac is not None else None
     if product is not None and raw is not None:
-        yield Table.LEASES, lease_key(product.number, OWNER.unpack(raw)[0])
+        yield Table.LEASES, lease_key(product.number, split_owner(raw)[0])
 
 
 def addresses(request: Request) -> Iterator[Row]:
@@ -48,7 +48,7 @@ def records(catalog: Catalog, request: Request, peek: Peek) -> Iterator[Row]:
     for table, mac in addresses(request):
         raw = peek(table, mac)
         if raw is not None:
-            owner = OWNER.unpack(raw)[0]
+            owner = split_owner(raw)[0]
             yield Table.COMPUTERS, computer_key(owner)
             if product is not None:
                 yield Table.LEASES, lease_key(product.number, owner)

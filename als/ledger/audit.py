@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import msgpack
 
 from als.ledger import lives
-from als.ledger.computers import OWNER
+from als.ledger.computers import pack_owner, split_owner
 from als.records import (
     Admin,
     Computer,
@@ -101,13 +101,13 @@ class Audit:
             number = int.from_bytes(key, "big")
             for mac in Computer.unpack(raw).macs:
                 owner = self._tx.get(Table.ADDRESSES, mac)
-                if owner is None or OWNER.unpack(owner)[0] != number:
-                    mend = self._put(Table.ADDRESSES, mac, OWNER.pack(number, 0)) if owner is None else None
+                if owner is None or split_owner(owner)[0] != number:
+                    mend = self._put(Table.ADDRESSES, mac, pack_owner(number, 0)) if owner is None else None
                     self._say(f"the address {mac.hex(':')} of computer {number} does not lead to it", mend)
 
     def _walk_addresses(self) -> None:
         for mac, raw in self._rows(Table.ADDRESSES):
-            number = OWNER.unpack(raw)[0]
+            number = split_owner(raw)[0]
             computer = self._tx.get(Table.COMPUTERS, computer_key(number))
             if computer is None or mac not in Computer.unpack(computer).macs:
                 self._say(
@@ -224,8 +224,8 @@ class Audit:
 
     def _walk_log(self) -> None:
         """Read what nothing else refers to, so that damage shows."""
-        for _, raw in self._rows(Table.EVENTS):
-            Event.unpack(raw)
+        for key, raw in self._rows(Table.EVENTS):
+            Event.unpack(int.from_bytes(key, "big"), raw)
             self._store.events += 1
         for _, raw in self._rows(Table.USAGE):
             Usage.unpack(raw)

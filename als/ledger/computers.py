@@ -4,7 +4,6 @@ An address belongs to one computer. Beside its owner the front address of a comp
 request, so that the usual renewal, in which nothing is new, needs no look at the computer's record.
 """
 
-import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -12,12 +11,11 @@ from zlib import crc32
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import MACS_MAX, encode
-from als.records import Computer, Event, computer_key
+from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, computer_key
 from als.store.transaction import Table, Transaction
 
-OWNER = struct.Struct(">QI")  # computer, fingerprint (0: none)
+MARK_BYTES = 4
 _NO_FINGERPRINT = 0
-_SERVER_SHIFT = 48  # the upper 16 bits of a computer's number are the server that met it first
 
 
 class Found(NamedTuple):
@@ -26,6 +24,16 @@ class Found(NamedTuple):
     number: int | None
     conflict: int | None
     owners: dict[bytes, int]
+
+
+def pack_owner(number: int, mark: int) -> bytes:
+    """Write what an address's row says: the computer in 6 bytes as in its keys, the fingerprint in 4 (0: none)."""
+    return computer_key(number) + mark.to_bytes(MARK_BYTES, "big")
+
+
+def split_owner(raw: bytes) -> tuple[int, int]:
+    """Read what `pack_owner` wrote."""
+    return int.from_bytes(raw[:COMPUTER_BYTES], "big"), int.from_bytes(raw[COMPUTER_BYTES:], "big")
 
 
 def fingerprint(computer: bytes) -> int:
@@ -39,7 +47,7 @@ def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
     for mac in computer["macs"]:
         raw = tx.get(Table.ADDRESSES, mac)
         if raw is not None:
-            owners[mac] = OWNER.unpack(raw)[0]
+            owners[mac] = split_owner(raw)[0]
     number = owners.get(computer["macs"][0])
     machine_id = computer.get("machine_id")
     for owner in owners.values():
@@ -57,7 +65,7 @@ def identify(tx: Transaction, computer: Mapping[str, Any]) -> Found:
 def owner_of(tx: Transaction, mac: bytes) -> int | None:
     """Give the computer that owns an address."""
     raw = tx.get(Table.ADDRESSES, mac)
-    return int(OWNER.unpack(raw)[0]) if raw is not None else None
+    return split_owner(raw)[0] if raw is not None else None
 
 
 def read(tx: Transaction, number: int) -> Computer:
@@ -97,9 +105,11 @@ def remember(
         old.left_at if old else 0,
     )
     mark = fingerprint(encode(request))
-    is_repeated = found.conflict is not None and tx.get(Table.ADDRESSES, macs[0]) == OWNER.pack(number, mark)
+    is_repeated = found.conflict is not None and tx.get(Table.ADDRESSES, macs[0]) == pack_owner(number, mark)
     _own_addresses(tx, number, old_macs, macs, mark)
-    if new != old:
+    if old is None:
+        tx.insert(Table.COMPUTERS, computer_key(number), new.pack())
+    elif new != old:
         tx.put(Table.COMPUTERS, computer_key(number), new.pack())
     if found.conflict is not None and not is_repeated:
         _tell_conflict(tx, journal, found.conflict, new, now)
@@ -115,9 +125,9 @@ def enter(tx: Transaction, server: int, computer: Computer, mark: int) -> tuple[
         macs = list(dict.fromkeys(macs))
         computer = computer._replace(macs=macs)
         for mac in macs[1:]:
-            tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
-    tx.put(Table.ADDRESSES, macs[0], OWNER.pack(number, mark))
-    tx.put(Table.COMPUTERS, computer_key(number), computer.pack())
+            tx.put(Table.ADDRESSES, mac, pack_owner(number, _NO_FINGERPRINT))
+    tx.put(Table.ADDRESSES, macs[0], pack_owner(number, mark))
+    tx.insert(Table.COMPUTERS, computer_key(number), computer.pack())
     return number, computer
 
 
@@ -127,8 +137,8 @@ def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[byt
         tx.delete(Table.ADDRESSES, mac)
     for mac in new[1:MACS_MAX]:
         if mac not in old or mac == old[0]:
-            tx.put(Table.ADDRESSES, mac, OWNER.pack(number, _NO_FINGERPRINT))
-    tx.put(Table.ADDRESSES, new[0], OWNER.pack(number, mark))
+            tx.put(Table.ADDRESSES, mac, pack_owner(number, _NO_FINGERPRINT))
+    tx.put(Table.ADDRESSES, new[0], pack_owner(number, mark))
 
 
 def _tell_conflict(tx: Transaction, journal: Journal, other: int, computer: Computer, now: int) -> None:
@@ -148,8 +158,8 @@ def _next_number(tx: Transaction, server: int) -> int:
     """One more than the highest of this server."""
     number: int | None = tx.memo.get("next_computer")
     if number is None:
-        start = server << _SERVER_SHIFT
-        stop = (server + 1) << _SERVER_SHIFT
+        start = server << SERVER_SHIFT
+        stop = (server + 1) << SERVER_SHIFT
         last = tx.scan(Table.COMPUTERS, computer_key(start), computer_key(stop), limit=1, reverse=True)
         number = int.from_bytes(last[0][0], "big") + 1 if last else start + 1
     tx.memo["next_computer"] = number + 1

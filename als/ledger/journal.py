@@ -1,14 +1,21 @@
 """The log (R14): a change of state writes its event in the same transaction; repeated denials are merged by the hour.
 
-Event numbers are microseconds since 1970 << 10 | server number, so that servers of a cluster share no counter.
+Event numbers begin with the time and end in the server's number, so that servers of a cluster share no counter.
 """
 
 from als.ledger.tally import HOUR_S, Tally
-from als.records import Event, event_key, hour_key, pack_value, product_key, unpack_value
+from als.records import (
+    SERVER_BITS,
+    Event,
+    event_key,
+    event_number,
+    hour_key,
+    pack_value,
+    product_key,
+    unpack_value,
+)
 from als.store.transaction import Table, Transaction
 
-SERVER_BITS = 10
-_STEP = 1 << SERVER_BITS
 DENIALS_DISTINCT_MAX = 1_000  # an hour and product: what a person could still read; the rest is summed
 REASONS = ("no_free_license", "license_expired", "too_many")  # stored by position: append, never reorder
 LAST_EVENT = "last event"  # in a transaction's memo, for who knows it: in a cluster, the newest event is others' too
@@ -40,11 +47,11 @@ class Journal:
 
     def write(self, event: Event) -> None:
         """Append one event."""
-        number = (event.time * 1_000_000) << SERVER_BITS | self._server
+        number = event_number(event.time, self._server)
         if number <= self._last:
             number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
         self._last = self._tx.memo[LAST_EVENT] = number
-        self._tx.put(Table.EVENTS, event_key(number), event.pack())
+        self._tx.insert(Table.EVENTS, event_key(number), event.pack(number))
         self._tally.store().events += 1
 
     def deny(self, event: Event, reason: str) -> None:

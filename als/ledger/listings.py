@@ -16,6 +16,7 @@ from als.ledger.tally import HOUR_S
 from als.protocol import ROWS_PER_PAGE_MAX, Refusal, Request
 from als.records import (
     EVENT_KINDS,
+    LEASE_KEY_BYTES,
     TIME_MAX,
     Admin,
     Event,
@@ -174,7 +175,7 @@ def leases(desk: Desk, request: Request) -> Page:
     if asked and product is None:
         return _NOTHING
     prefix = product_key(product) if product is not None else b""
-    filler = _scan(desk, request, Table.LEASES, prefix, prefix_stop(prefix) if prefix else None, 10)
+    filler = _scan(desk, request, Table.LEASES, prefix, prefix_stop(prefix) if prefix else None, LEASE_KEY_BYTES)
     state, host = request.get("state"), (request.get("host") or "").lower()
     for key, raw in filler:
         lease = Lease.unpack(raw)
@@ -198,7 +199,7 @@ def events(desk: Desk, request: Request) -> Page:
         return _NOTHING
     filler = _scan(desk, request, Table.EVENTS, b"", None, 8)
     for key, raw in filler:
-        event = Event.unpack(raw)
+        event = Event.unpack(int.from_bytes(key, "big"), raw)
         if (kind is not None and event.kind != kind) or (asked and event.product != product):
             continue
         filler.rows.append(_event_row(desk, key, event))

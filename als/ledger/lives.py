@@ -48,7 +48,7 @@ def place(tx: Transaction, product: int, computer: int, lease: Lease, due_at: in
         if lease.due_at:
             tx.delete(Table.DUE, due_key(product, lease.due_at, computer))
         if due_at:
-            tx.put(Table.DUE, due_key(product, due_at, computer), b"")
+            tx.insert(Table.DUE, due_key(product, due_at, computer), b"")
         lease.due_at = due_at
 
 

@@ -6,23 +6,39 @@ leases.py say in words, and the model test holds both against each other. An acq
 against it; seats are taken, and everything is written, by the functions that the rules use, too.
 """
 
+import struct
 from typing import Any
 
 from als.catalog import Catalog, Component, Product
 from als.ledger import computers, grants, leases, lives, newcomers, seats, sweep
-from als.ledger.computers import OWNER, fingerprint
+from als.ledger.computers import fingerprint
 from als.ledger.desk import Desk
 from als.ledger.rows import active_row
-from als.records import HOLDER_BYTES, LEASE_HEAD, LEASE_HEAD_BYTES, SEEN, Computer, LeaseState, lease_key
+from als.records import (
+    COMPUTER_BYTES,
+    HOLDER_BYTES,
+    LEASE_ENDS,
+    LEASE_HEAD_BYTES,
+    LEASE_LONE,
+    LEASE_STATE_SHIFT,
+    RENEWED,
+    TIME,
+    TIME_BYTES,
+    Computer,
+    LeaseState,
+    product_key,
+)
 from als.store.transaction import Table, Transaction
 from als.usual import Usual, computer_of, front_mac, is_plain
 
-_ACTIVE = int(LeaseState.ACTIVE)
+_ACTIVE = LeaseState.ACTIVE << LEASE_STATE_SHIFT
+_ACTIVE_ENDS = _ACTIVE | LEASE_ENDS
 _ADDRESSES = Table.ADDRESSES
 _LEASES = Table.LEASES
-_SEEN_BYTES = SEEN.size
-_COMPONENT_AT = LEASE_HEAD_BYTES + 1  # the first component's length; its code follows
-_unpack_owner, _unpack_head, _pack_head, _pack_seen = OWNER.unpack, LEASE_HEAD.unpack_from, LEASE_HEAD.pack, SEEN.pack
+_RENEWED_AT, _RENEWED_END = RENEWED.start, RENEWED.stop
+_ENDS_HEAD_BYTES = LEASE_HEAD_BYTES + TIME_BYTES
+_unpack_head = struct.Struct(">B8xIII").unpack_from  # state and form, renewed, period, due
+_pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
 def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
@@ -89,26 +105,39 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
     raw = tx.get(_ADDRESSES, mac) if mac is not None else None
     if raw is None:
         return None
-    number, mark = _unpack_owner(raw)
-    if mark != fingerprint(computer):
+    if raw[COMPUTER_BYTES:] != _pack_time(fingerprint(computer)):
         return None  # its bytes are others than when they were read and judged
     if sweep.removals(tx):
         return None
-    lease = lease_key(product.number, number)
+    lease = product_key(product.number) + raw[:COMPUTER_BYTES]
     raw = tx.get(_LEASES, lease)
     if raw is None:
         return None
-    state, serial, acquired_at, renewed_at, period_s, due_at, expires_at = _unpack_head(raw)
+    what, renewed_at, period_s, due_at = _unpack_head(raw)
     renew_by = now + period_s
-    if state != _ACTIVE or period_s != product.period_s or now >= renewed_at + period_s or renew_by < due_at:
+    if period_s != product.period_s or now >= renewed_at + period_s or renew_by < due_at:
         return None  # `period_s` is not zero: a product that never lapses differs here from its None
-    if expires_at and now >= expires_at:
+    lone = what & LEASE_LONE
+    state = what - lone
+    place = LEASE_HEAD_BYTES
+    if state == _ACTIVE_ENDS and now < _unpack_time(raw, place)[0]:
+        place = _ENDS_HEAD_BYTES
+    elif state != _ACTIVE:
         return None
-    seen = _place_of_seen(raw, component.code.encode(), key[:HOLDER_BYTES])
-    if seen is None or (renewal.version is not None and not _has_version(raw, renewal.version)):
-        return None
-    head = _pack_head(state, serial, acquired_at, now, period_s, due_at, expires_at)
-    tx.replace(_LEASES, lease, head + raw[LEASE_HEAD_BYTES:seen] + _pack_seen(now) + raw[seen + _SEEN_BYTES :])
+    code, version = component.code, renewal.version
+    own = code.encode() + key[:HOLDER_BYTES]
+    if lone:
+        if lone != len(code) or not raw.startswith(own, place):
+            return None
+        if version is not None and raw[place + len(own) :] != version.encode():
+            return None
+        renewed = raw[:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:]
+    else:
+        several = _renew_counted(raw, place, bytes((len(code),)) + own, version, now)
+        if several is None:
+            return None
+        renewed = several
+    tx.replace(_LEASES, lease, renewed)
     answer: dict[str, Any] | None = tx.memo.get(product.number)
     if answer is None:
         answer = {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
@@ -116,23 +145,22 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
     return answer
 
 
-def _place_of_seen(raw: bytes, code: bytes, holder: bytes) -> int | None:
-    """Find where a component of this holder keeps its time in a lease's bytes; None when there is no such."""
-    place = _COMPONENT_AT
-    if raw.startswith(code + holder, place + 1) and raw[place] == len(code):
-        return place + 1 + len(code) + HOLDER_BYTES  # the first is the usual one
-    for _ in range(raw[LEASE_HEAD_BYTES]):
-        code_end = place + 1 + raw[place]
-        holder_end = code_end + HOLDER_BYTES
-        if raw[place + 1 : code_end] == code:
-            return holder_end if raw[code_end:holder_end] == holder else None
-        place = holder_end + _SEEN_BYTES
-    return None
+def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, now: int) -> bytes | None:
+    """Renew a lease whose components are counted at `place`, each with its length and time; None when none is `own`.
 
-
-def _has_version(raw: bytes, version: str) -> bool:
-    """Say whether the lease's bytes end in this version, and in no longer one."""
-    place = _COMPONENT_AT
-    for _ in range(raw[LEASE_HEAD_BYTES]):
-        place += 1 + raw[place] + HOLDER_BYTES + _SEEN_BYTES
-    return raw[place:] == version.encode()
+    A lone one loses these (see LEASE_LONE), since it is heard as the lease is renewed.
+    """
+    count, start = raw[place], place + 1
+    seen = 0
+    end = start
+    for _ in range(count):
+        if raw.startswith(own, end):
+            seen = end + len(own)
+        end += 1 + raw[end] + HOLDER_BYTES + TIME_BYTES
+    if not seen or (version is not None and raw[end:] != version.encode()):
+        return None
+    if count == 1 and raw[start] <= LEASE_LONE:
+        head = bytes((raw[0] | raw[start],)) + raw[1:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:place]
+        return head + raw[start + 1 : seen] + raw[end:]
+    time = _pack_time(now)
+    return raw[:_RENEWED_AT] + time + raw[_RENEWED_END:seen] + time + raw[seen + TIME_BYTES :]

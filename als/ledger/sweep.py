@@ -7,11 +7,13 @@ from als.ledger import computers, lives, mercy, products, seats, serialbook
 from als.ledger.journal import Journal
 from als.ledger.tally import HOUR_S, Tally
 from als.records import (
+    COMPUTERS_MAX,
     Computer,
     LeaseState,
     computer_key,
     due_key,
     event_key,
+    event_number,
     hour_key,
     lease_key,
     pack_value,
@@ -24,10 +26,8 @@ from als.store.transaction import Table, Transaction
 
 EVENTS_KEPT_S = 400 * 86_400
 USAGE_KEPT_S = 5 * 366 * 86_400
-_COMPUTERS_MAX = 2**64 - 1
 _SERVERS_MAX = 0xFFFF
 _REMOVING = b"removing"
-_MICROSECONDS = 1_000_000
 
 
 def sweep(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int) -> int:
@@ -50,7 +50,7 @@ def sweep(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int)
 
 def work_off_due(tx: Transaction, journal: Journal, tally: Tally, product: int, now: int, bound: int) -> int:
     """Look at a product's due entries up to now, at most `bound`: lapse, put back, or forget."""
-    start, stop = due_key(product, 0, 0), due_key(product, now, _COMPUTERS_MAX) + b"\0"
+    start, stop = due_key(product, 0, 0), due_key(product, now, COMPUTERS_MAX) + b"\0"
     rows = tx.scan(Table.DUE, start, stop, limit=bound)
     for key, _ in rows:
         _, due_at, computer = split_due_key(key)
@@ -110,7 +110,7 @@ def _work_off_removal(tx: Transaction, journal: Journal, tally: Tally, now: int,
         return 0
     (product, serial, after), *others = jobs
     start = lease_key(product, after)
-    rows = tx.scan(Table.LEASES, start, lease_key(product, _COMPUTERS_MAX), limit=bound)
+    rows = tx.scan(Table.LEASES, start, lease_key(product, COMPUTERS_MAX), limit=bound)
     for key, _ in rows:
         _, computer = split_lease_key(key)
         lease = lives.read(tx, product, computer)
@@ -133,7 +133,7 @@ def _merge_denials(tx: Transaction, journal: Journal, tally: Tally, now: int, bo
 
 def _forget_old(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int) -> int:
     """Delete what is past its retention: events, hourly usage, and R17's counts of hours that are over."""
-    old_events = event_key(max(now - EVENTS_KEPT_S, 0) * _MICROSECONDS << 10)
+    old_events = event_key(event_number(max(now - EVENTS_KEPT_S, 0), 0))
     done = 0
     for key, _ in tx.scan(Table.EVENTS, b"", old_events, limit=bound):
         tx.delete(Table.EVENTS, key)

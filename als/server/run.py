@@ -30,8 +30,9 @@ from als.server.core import Core, Turns, read_server_id
 from als.server.datadir import DataDir, DataDirError
 from als.server.loop import Loop, Sockets
 from als.server.settings import Settings
+from als.store import schema
 from als.store.lmdb import LmdbStore
-from als.store.transaction import StoreError
+from als.store.transaction import StoreError, StoreFullError
 
 if TYPE_CHECKING:
     from als.server.cluster.opening import Opened as Share
@@ -137,6 +138,7 @@ def _open_ledger(settings: Settings, data: DataDir, keys: KeyPair, store: LmdbSt
     """Bring the store up to date and enter the local administrator. Raises StoreError, CatalogError, DataDirError."""
     is_new = not (data.path / "admin.key_secret").exists()
     admin = data.admin_keys()
+    _bring_up_to_date(store)
     tx = store.begin()
     try:
         server_id = read_server_id(tx, lambda: secrets.token_hex(16))
@@ -147,6 +149,23 @@ def _open_ledger(settings: Settings, data: DataDir, keys: KeyPair, store: LmdbSt
         raise
     store.submit(tx)
     return ledger
+
+
+def _bring_up_to_date(store: LmdbStore) -> None:
+    """Make the schema ours, in one transaction; make room where old rows and new ones need it. Raises StoreError."""
+    while True:
+        tx = store.begin()
+        try:
+            schema.bring_up_to_date(tx)
+            store.submit(tx)
+        except StoreFullError:
+            tx.abort()
+            store.grow()
+        except BaseException:
+            tx.abort()
+            raise
+        else:
+            return
 
 
 @contextlib.contextmanager

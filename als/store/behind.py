@@ -87,16 +87,16 @@ class Behind:
                 key = _LOG_KEY.pack(self._next, piece)
                 txn.put(key, blob[start : start + PIECE_BYTES], append=True, db=self._log)
             after.append((self._note, late, len(starts)))
-        self._enter_slice(txn, len(late))
+        self._enter_slice(txn, late)
 
-    def _enter_slice(self, txn: Any, late_rows: int) -> None:
+    def _enter_slice(self, txn: Any, late: Mapping[bytes, bytes]) -> None:
         """Enter as many rows as have come since, once they make a slice; when all are entered, trim the log."""
         if self._to_enter:
-            credit = self._credit + (late_rows or SLICE_ROWS_LEAST)  # with nothing else to do, go on
+            credit = self._credit + (len(late) or SLICE_ROWS_LEAST)  # with nothing else to do, go on
             if credit >= SLICE_ROWS_LEAST:
                 rows = min(credit, SLICE_ROWS_MAX, len(self._to_enter))
                 for key in self._to_enter[: -rows - 1 : -1]:
-                    value = self.young.get(key) or self.frozen[key]
+                    value = late.get(key) or self.young.get(key) or self.frozen[key]
                     if value is not GONE:
                         txn.put(key, value, db=self._table)
                 self._after.append((self._entered, rows))

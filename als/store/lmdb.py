@@ -25,6 +25,7 @@ MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction 
 MAP_BYTES_LEAST = 1 << 28
 READERS_MAX = 126
 FOLDER = "store"
+_ASCENDING = frozenset((Table.LEASES, Table.DUE, Table.COMPUTERS, Table.EVENTS))  # mostly: new keys are the highest
 
 
 class LmdbTransaction:
@@ -79,7 +80,19 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._store.damaged(error) from error
 
-    insert = put
+    def insert(self, table: Table, key: bytes, value: bytes) -> None:
+        """Insert. Of rows that mostly come in ascending order a page is filled to its end."""
+        if table not in _ASCENDING or not self._append(table, key, value):
+            self.put(table, key, value)
+
+    def _append(self, table: Table, key: bytes, value: bytes) -> bool:
+        """Insert behind the last row; False when this is not the place. Raises StoreFullError."""
+        try:
+            return bool(self._txn.put(key, value, append=True, db=self._databases[table]))
+        except lmdb.MapFullError as error:
+            raise StoreFullError from error
+        except lmdb.Error as error:
+            raise self._store.damaged(error) from error
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Replace the value of a row that is there and changes often; one of _BEHIND costs no page of its own."""

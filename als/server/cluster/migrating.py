@@ -25,7 +25,6 @@ from als.server.settings import LMDB_SCHEME, Settings
 from als.store import schema
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.errors import EtcdError
-from als.store.etcd.fence import read_servers
 from als.store.etcd.keys import Keys
 from als.store.etcd.ops import delete, get, is_absent, none_in, put, value_is
 from als.store.etcd.snapshot import EtcdSnapshot
@@ -130,26 +129,14 @@ def _servers_kept_out(place: Place, data: DataDir, pause: Callable[[float], None
     if not place.client.txn([is_absent(marker)], [put(marker, note)], [get(marker)]).succeeded:
         raise StoreError(f"the cluster is closed: {place.client.range(marker).rows[0].value.decode()}")
     try:
-        _refuse_live_servers(place, pause)
+        running = numbers.running_server(place.client, place.keys, pause)
+        if running is not None:
+            raise StoreError(f"{running} of the cluster runs: stop all of them first, or make a --copy")
         yield
     except BaseException:
         with contextlib.suppress(EtcdError):
             place.client.txn([value_is(marker, note)], [delete(marker)])
         raise
-
-
-def _refuse_live_servers(place: Place, pause: Callable[[float], None]) -> None:
-    """Raise StoreError when a server runs: its row in etcd changes every few seconds."""
-    cards = numbers.read_cards(place.client, place.keys)
-    rows = read_servers(place.client, place.keys)
-    if all(number in cards and cards[number].stopped for number in rows):
-        return
-    pause(numbers.WATCHED_S)
-    now = read_servers(place.client, place.keys)
-    for number, row in now.items():
-        if number not in rows or rows[number].value != row.value:
-            who = f" ({cards[number].address})" if number in cards else ""
-            raise StoreError(f"server {number}{who} of the cluster runs: stop all of them first, or make a --copy")
 
 
 def _fill_folder(source: EtcdSnapshot, data: DataDir, who: Identity) -> int:

@@ -60,6 +60,19 @@ def take(client: Client, keys: Keys, memory: Path, wall_s: float, pause: Callabl
     raise StoreError("no server number could be taken: too many servers start at once; try again")
 
 
+def running_server(client: Client, keys: Keys, pause: Callable[[float], None]) -> str | None:
+    """Name a server that runs, None when there is none: its row in etcd changes every few seconds. Raises EtcdError."""
+    cards = read_cards(client, keys)
+    rows = read_servers(client, keys)
+    if all(number in cards and cards[number].stopped for number in rows):
+        return None
+    pause(WATCHED_S)
+    for number, row in read_servers(client, keys).items():
+        if number not in rows or rows[number].value != row.value:
+            return f"server {number}" + (f" ({cards[number].address})" if number in cards else "")
+    return None
+
+
 def _here(memory: Path) -> bytes:
     """Say where this is, so that a folder that was copied to another machine or place takes nobody's number."""
     return f"{socket.gethostname()}\0{memory.resolve()}".encode()

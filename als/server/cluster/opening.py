@@ -20,7 +20,7 @@ from als.keyfile import KeyPair
 from als.ledger import Ledger
 from als.ledger.desk import is_loopback
 from als.server import founding
-from als.server.cluster import identity, numbers
+from als.server.cluster import identity, numbers, updating
 from als.server.cluster.copying import MOVING
 from als.server.cluster.house import House
 from als.server.cluster.identity import Identity
@@ -74,6 +74,7 @@ def open_share(settings: Settings, data: DataDir, clock: Clock) -> Iterator[Open
             secret = identity.read_secret(settings.cluster_secret)
             who = _take_identity(client, keys, settings.name, data, secret)
             _write_public_key(data, who.keys.public)
+            updating.bring_up_to_date(client, keys, _pause, compacts=settings.etcd_compact)
             taken = numbers.take(client, keys, data.cluster_instance, clock.read().wall_s, _pause)
             client.prefer_leader()
             writing = Writing(EtcdStore(client, keys, taken.fence), random.random)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from als import clock
-from als.ledger.journal import LAST_EVENT, SERVER_BITS
+from als.ledger.journal import LAST_EVENT
+from als.records import SERVER_BITS
 from als.store import schema
 from als.store.etcd.store import EtcdStore
 from als.store.etcd.transaction import EtcdTransaction
