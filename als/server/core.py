@@ -30,7 +30,7 @@ SWEPT_PER_IDLE_TURN = 100
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 # One commit for so many. With more, those whose replies leave together would all be idle while the next turn waits.
-LETTERS_MAX = 600
+LETTERS_MAX = 1_000
 APART_LEAST = 64  # letters in a turn from which on it is worth another thread to go on while the disk works
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
