@@ -3,8 +3,7 @@
 Whatever comes in by the protocol comes back as the same text. Changes here are changes of the schema: see records.py.
 """
 
-import re
-import socket
+import struct
 from typing import NamedTuple
 
 from als.fields import MAC_BYTES, NEVER, TIME, TIME_BYTES, read_text, short_text
@@ -17,8 +16,9 @@ _ID_TEXT = 0x08
 _IPV4 = 0x10
 _LEFT = 0x20
 _IPV4_BYTES = 4
-_HEX_DIGITS = 32
-_is_hex = re.compile(r"[0-9a-f]+\Z").match
+_ID_BYTES = 16  # of the usual machine_id, 32 hexadecimal digits
+_OCTETS = {str(octet): octet for octet in range(256)}
+_pack_head = struct.Struct("BB").pack
 
 
 class Computer(NamedTuple):
@@ -40,56 +40,63 @@ class Computer(NamedTuple):
         A machine_id of 32 hexadecimal digits and an IPv4 address, the usual ones, are written as 16 and 4 bytes.
         """
         macs, host, address, machine_id, kind, left_at = self
-        flags = _KIND_NUMBERS[kind]
+        what = _KIND_NUMBERS[kind]
         where = _ipv4(address)
         if where is None:
             where = short_text(address)
         else:
-            flags |= _IPV4
-        if machine_id is None:
-            which = b""
-        elif len(machine_id) == _HEX_DIGITS and _is_hex(machine_id):
-            flags |= _ID_HEX
-            which = bytes.fromhex(machine_id)
-        else:
-            flags |= _ID_TEXT
-            which = short_text(machine_id)
-        left = b""
+            what |= _IPV4
+        which = left = b""
+        if machine_id is not None:
+            digits = _hex_digits(machine_id) if len(machine_id) == 2 * _ID_BYTES else None
+            what |= _ID_TEXT if digits is None else _ID_HEX
+            which = short_text(machine_id) if digits is None else digits
         if left_at:
-            flags |= _LEFT
+            what |= _LEFT
             left = TIME.pack(left_at)
-        return b"".join((bytes((flags, len(macs))), *macs, where, which, left, host.encode()))
+        return b"".join((_pack_head(what, len(macs)), *macs, where, which, left, host.encode()))
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Computer":
         """Read what `pack` wrote."""
-        flags = raw[0]
-        place = 2 + raw[1] * MAC_BYTES
-        macs = [raw[start : start + MAC_BYTES] for start in range(2, place, MAC_BYTES)]
-        if flags & _IPV4:
-            address = socket.inet_ntoa(raw[place : place + _IPV4_BYTES])
+        what = raw[0]
+        if raw[1] == 1:  # the usual number of addresses
+            macs, place = [raw[2 : 2 + MAC_BYTES]], 2 + MAC_BYTES
+        else:
+            place = 2 + raw[1] * MAC_BYTES
+            macs = [raw[start : start + MAC_BYTES] for start in range(2, place, MAC_BYTES)]
+        if what & _IPV4:
+            first, second, third, fourth = raw[place : place + _IPV4_BYTES]
+            address = f"{first}.{second}.{third}.{fourth}"
             place += _IPV4_BYTES
         else:
             address, place = read_text(raw, place)
         machine_id = None
-        if flags & _ID_HEX:
-            machine_id = raw[place : place + _HEX_DIGITS // 2].hex()
-            place += _HEX_DIGITS // 2
-        elif flags & _ID_TEXT:
+        if what & _ID_HEX:
+            machine_id = raw[place : place + _ID_BYTES].hex()
+            place += _ID_BYTES
+        elif what & _ID_TEXT:
             machine_id, place = read_text(raw, place)
         left_at = NEVER
-        if flags & _LEFT:
+        if what & _LEFT:
             left_at = TIME.unpack_from(raw, place)[0]
             place += TIME_BYTES
-        return cls(macs, raw[place:].decode(), address, machine_id, _KINDS[flags & _KIND], left_at)
+        return cls(macs, raw[place:].decode(), address, machine_id, _KINDS[what & _KIND], left_at)
 
 
 def _ipv4(text: str) -> bytes | None:
     """Give an IPv4 address as 4 bytes; None for whatever would not come back as the same text."""
-    if text.count(".") != _IPV4_BYTES - 1:
-        return None
     try:
-        packed = socket.inet_aton(text)
-    except (OSError, UnicodeEncodeError):
+        first, second, third, fourth = text.split(".")
+        return bytes((_OCTETS[first], _OCTETS[second], _OCTETS[third], _OCTETS[fourth]))
+    except (ValueError, KeyError):
         return None
-    return packed if socket.inet_ntoa(packed) == text else None
+
+
+def _hex_digits(text: str) -> bytes | None:
+    """Give hexadecimal digits as bytes; None for whatever would not come back as the same text."""
+    try:
+        digits = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return digits if digits.hex() == text else None

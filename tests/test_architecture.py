@@ -27,6 +27,7 @@ SHARED = {  # the pure modules of als that clients use too
     "als.serialtext",
     "als.vendorkeys",
 }
+PURE = {f"als.{name}" for name in ("protocol", "beacon", "guard", "records", "fields", "computer", "event")}
 BASE_ONLY = {"zmq", "msgpack", "psutil", "platformdirs", "cryptography", "als", "als_agents"}
 
 
@@ -74,7 +75,7 @@ def keeps_engine(module: str, imported: str) -> bool:
         return module.startswith("als_tools")
     if top == "zmq":
         return module.startswith(("als.server", "als_agents", "als_bench")) or module == "als.keyfile"
-    if module in ("als.protocol", "als.beacon", "als.guard", "als.records") or module.startswith("als.ledger"):
+    if module in PURE or module.startswith("als.ledger"):
         return top not in ("socket", "time", "logging", "random", "os", "threading", "secrets")
     return True
 

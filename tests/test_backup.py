@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from als.ledger.audit import Audit
-from als.records import Seats
+from als.records import COMPUTERS_MAX, TIME_MAX, Seats, due_key
 from als.store.lmdb import LmdbStore
 from als.store.transaction import Table
 from contract_client import read_keys
@@ -167,7 +167,7 @@ def test_check_finds_and_mends(site: Site) -> None:
     seats = Seats.unpack(raw)
     seats.used += 1
     tx.put(Table.SEATS, key, seats.pack())
-    tx.put(Table.DUE, b"\xff" * 14, b"")
+    tx.put(Table.DUE, due_key(0xFFFF, TIME_MAX, COMPUTERS_MAX), b"")
     store.submit(tx)
     store.close()
     done = command("check", "--data-dir", str(data_dir(site)), code=1)
