@@ -66,6 +66,7 @@ def _grow_leases(sizes: Sequence[int], load: Load, folder: Path | None) -> list[
             held = size
             server.start()
             sizes_bytes, ready_s = (server.store_bytes(), server.compact_bytes()), server.ready_s
+            stored = server.leases()  # those of the smaller sizes' new computers are still there
             server.stop(kill=True)
             server.start()
             row: Results = {
@@ -77,8 +78,8 @@ def _grow_leases(sizes: Sequence[int], load: Load, folder: Path | None) -> list[
             row |= _measure_leases(server, connections, replace(load, leases=size), new)
             new += load.connections * SEATS_PER_SERIAL // 10
             row |= {
-                "store_bytes_per_lease": round(sizes_bytes[0] / size, 1),
-                "compact_bytes_per_lease": round(sizes_bytes[1] / size, 1),
+                "store_bytes_per_lease": round(sizes_bytes[0] / stored, 1),
+                "compact_bytes_per_lease": round(sizes_bytes[1] / stored, 1),
                 "server_private_bytes": private_bytes(server.pid),
             }
             rows.append(row)

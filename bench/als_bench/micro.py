@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from als_bench.processes import BenchError
 from als_bench.report import Results
 from als_bench.stage import SEATS_PER_SERIAL
 from als_bench.stock import Stock, Vendor
-from als_bench.workload import Fleet
+from als_bench.workload import ACQUIRE, Fleet
 
 BATCH = 1_000  # what a busy server finds in a turn
 COMMIT_BATCHES = (1, 10, 100, 1_000, 10_000)
@@ -39,7 +40,7 @@ SOCKET_BATCH = 64  # below the ROUTER's high-water mark
 ARRIVAL_S = 0.003  # for a batch to come through loopback into the ROUTER's queue
 HANDSHAKE_S_MAX = 10.0
 REPEATS_MAX = 2_000
-_SALT_HELD, _SALT_NEW = 3, 4
+_SALT_HELD, _SALT_NEW, _SALT_NEWEST = 3, 4, 5
 _ADDRESS = "127.0.0.1"
 
 
@@ -198,6 +199,8 @@ def _measure_turns(stages: Stages, office: Office) -> None:
 
     for batch in TURN_BATCHES:
         stages.add("turn of renewals, lmdb", batch, lambda: turn(office.next_of(office.frames, batch)))  # noqa: B023
+    new = Fleet(salt=_SALT_NEWEST).forever_new(ACQUIRE, 0, 1)
+    stages.add("turn of acquires, lmdb", BATCH, lambda: turn(list(islice(new, BATCH))))
 
 
 def _time(function: Callable[[Any], Any], items: Sequence[Any]) -> float:

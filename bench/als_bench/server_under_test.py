@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from als import clock, keyfile
+from als.ledger.tally import Tally
 from als.store.lmdb import LmdbStore
 from als_agents.client import Client
 from als_bench.processes import BenchError, Child
@@ -64,6 +65,16 @@ class ServerUnderTest(Child):
     def administrator(self) -> Client:
         """Connect with the administrator's key that it made at its first start."""
         return Client(HERE, self.port, self.server_key, keyfile.read(self.data_dir / "admin.key_secret"))
+
+    def leases(self) -> int:
+        """Give the number of leases in its store."""
+        store = LmdbStore(self.store_dir, readonly=True)
+        tx = store.snapshot()
+        try:
+            return Tally.of(tx).store_sum().leases
+        finally:
+            tx.abort()
+            store.close()
 
     def store_bytes(self) -> int:
         """Give the bytes that its store takes on the disk (the file is sparse)."""
