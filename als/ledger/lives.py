@@ -55,7 +55,7 @@ def place(tx: Transaction, product: int, computer: int, lease: Lease, due_at: in
 def engage(tx: Transaction, tally: Tally, product: int, computer: int, lease: Lease, is_new: bool) -> None:
     """Store a lease that has just got its seat; `is_new` says that the computer has no record of this product."""
     if lease.due_at:
-        tx.put(Table.DUE, due_key(product, lease.due_at, computer), b"")
+        tx.insert(Table.DUE, due_key(product, lease.due_at, computer), b"")
     if is_new:
         tally.store().leases += 1
         tx.insert(Table.LEASES, lease_key(product, computer), lease.pack())

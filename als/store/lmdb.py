@@ -88,7 +88,7 @@ class LmdbTransaction:
     def _append(self, table: Table, key: bytes, value: bytes) -> bool:
         """Insert behind the last row; False when this is not the place. Raises StoreFullError."""
         try:
-            return bool(self._txn.put(key, value, append=True, db=self._databases[table]))
+            return bool(self._txn.put(key, value, True, True, True, self._databases[table]))
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         except lmdb.Error as error:
