@@ -45,6 +45,13 @@ class ReplacedRows(RuleBasedStateMachine):
         self.tx.put(behind.TABLE, key, value)
         self.uncommitted[key] = value
 
+    @rule(key=st.sampled_from(KEYS), value=st.binary(min_size=1, max_size=300))
+    def insert(self, key: bytes, value: bytes) -> None:
+        """Insert what is not there, at the end of the table or within."""
+        if key not in self.uncommitted:
+            self.tx.insert(behind.TABLE, key, value)
+            self.uncommitted[key] = value
+
     @precondition(lambda self: self.uncommitted)
     @rule(data=st.data(), value=st.binary(min_size=1, max_size=3_000))
     def replace(self, data: st.DataObject, value: bytes) -> None:

@@ -97,6 +97,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """A cluster of version 2 whose servers are stopped."""
     monkeypatch.setattr(updating, "PAGE_ROWS", PAGE_ROWS)
+    monkeypatch.setattr(updating, "MESSAGE_ROWS", 3)
     cluster = Cluster(tmp_path / "kept", etcd_endpoint, etcd_prefix)
     yield cluster
     cluster.client.close()

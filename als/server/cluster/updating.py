@@ -21,9 +21,10 @@ from als.store.etcd.ops import Compare, Op, delete, nested, put, value_is
 from als.store.layouts import Change, changes_from
 from als.store.transaction import SCHEMA_VERSION, StoreError, Table
 
-PAGE_ROWS = 1_000  # at most 1 KB each, of the 1.5 MiB that etcd takes
+PAGE_ROWS = 5_000  # read at a time: for each page etcd walks the index of all that is left of a table
+MESSAGE_ROWS = 1_000  # written at a time: at most 1 KB each, of the 1.5 MiB that etcd takes
 OPS_PER_LEVEL = 60
-PAGES_PER_COMPACTION = 50  # so that the old rows do not fill etcd
+PAGES_PER_COMPACTION = 10  # so that the old rows do not fill etcd
 TRIES_MAX = 5
 _FIRST_VERSION = 1
 _CURRENT = pack_value(SCHEMA_VERSION)
@@ -61,17 +62,18 @@ def _rewrite(client: EtcdClient, keys: Keys, schema_row: bytes, table: Table, ch
     changed = pages = 0
     while True:
         page = reading.first_rows(client, lo, hi, PAGE_ROWS)
-        ops: list[Op] = []
+        moves: list[list[Op]] = []
         for row in page.rows:
             key = keys.key_of(row.key)
             new = change(key, bare(row.value) if table is MARKED else row.value)
             if new is not None:
                 changed += 1
-                if new[0] != key:
-                    ops.append(delete(row.key))
-                ops.append(put(keys.name(table, new[0]), new[1]))
-        if ops and not _write(client, [value_is(schema_row, _UNDER_WAY)], ops):
-            return changed
+                gone = [delete(row.key)] if new[0] != key else []
+                moves.append([*gone, put(keys.name(table, new[0]), new[1])])
+        for start in range(0, len(moves), MESSAGE_ROWS):
+            ops = [op for move in moves[start : start + MESSAGE_ROWS] for op in move]  # a row goes and comes at once
+            if not _write(client, [value_is(schema_row, _UNDER_WAY)], ops):
+                return changed
         pages += 1
         if compacts and pages % PAGES_PER_COMPACTION == 0:
             client.compact(page.revision)
