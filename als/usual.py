@@ -47,7 +47,7 @@ class Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 _decode = msgspec.msgpack.Decoder(Usual).decode
 _decode_computer = msgspec.msgpack.Decoder(Computer).decode
-encode_id = msgspec.msgpack.Encoder().encode  # the one thing in which the replies of a turn's usual renewals differ
+encode_id = protocol.encode  # the one thing in which the replies of a turn's usual renewals differ
 
 
 def looks_like_renewal(frame: bytes) -> bool:

@@ -85,10 +85,10 @@ class Server:
         self._more = more
 
     def turn(self, turn: list[Step], passed_s: int) -> list[bytes]:
-        """Serve these requests in one turn."""
+        """Serve these requests in one turn; a computer's key MACS becomes macs, which may then come twice."""
         letters = []
         for sender, address, wish, _ in turn:
-            body = protocol.encode({"v": 1, "id": 1, **wish, **self._more})
+            body = protocol.encode({"v": 1, "id": 1, **wish, **self._more}).replace(b"MACS", b"macs")
             letters.append(Letter((b"",), body, sender, {"Peer-Address": address}, float(passed_s)))
         return self.core.turn(letters, Reading(WALL_S + passed_s, float(passed_s)))
 
@@ -113,3 +113,14 @@ def test_the_short_cut_leads_where_the_rules_lead(turns: list[list[Step]]) -> No
         passed_s += sum(step[3] for step in turn)
         assert usual.turn(turn, passed_s) == unusual.turn(turn, passed_s)
     assert usual.rows() == unusual.rows()
+
+
+def test_of_a_key_that_comes_twice_the_last_counts() -> None:
+    """A known address does not pass for a new one behind a first that nobody owns."""
+    twice = {**RUN, "computer": {**PC, "macs": MACS[1:2], "MACS": MACS[:1]}}
+    outcomes = []
+    for server in (Server(), Server(more="than usual")):
+        server.turn(NEWCOMERS[:2], 0)
+        replies = server.turn([NEWCOMERS[0], (SENDERS[0], "127.0.0.1", twice, 0)], 1)
+        outcomes.append((replies, server.rows()))
+    assert outcomes[0] == outcomes[1]

@@ -1,7 +1,7 @@
 """What every operation needs at hand: the rules in force, and one request's transaction, sender and time."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,8 +42,8 @@ class Desk:
     sender: Sender
     now: int
     server: int = 0
-    _tally: Tally | None = None
-    _journal: Journal | None = None
+    _tally: Tally | None = field(default=None, init=False)
+    _journal: Journal | None = field(default=None, init=False)
 
     @property
     def tally(self) -> Tally:

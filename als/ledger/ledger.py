@@ -80,6 +80,11 @@ class Ledger:
             quickly = self._apply_quickly(tx, request_as_usual, sender, now) if request_as_usual is not None else None
             if quickly is not None:
                 return quickly
+        return self.decide(tx, request, sender, now)
+
+    def decide(self, tx: Transaction, request: Request, sender: Sender, now: int) -> Answer:
+        """Do `apply`'s work by the rules alone, for a request that is known not to be a usual one."""
+        operation = request["op"]
         desk = Desk(tx, self.catalog, self.rules, sender, now, self.server)
         needed = self._roles[operation]
         if needed is not Role.AGENT and desk.role() < needed:

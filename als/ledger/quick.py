@@ -53,15 +53,15 @@ def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
     if mac is None:
         return None
     if desk.tx.get(_ADDRESSES, mac) is None:
-        return _grant(desk, usual, product, component)
+        return _grant(desk, usual, product, component, mac)
     return _tell(desk, usual, product, mac)
 
 
-def _grant(desk: Desk, usual: Usual, product: Product, component: Component) -> dict[str, Any] | None:
-    """Give a seat to a computer whose first address is new, if all are, and there is a seat, and it may have it."""
+def _grant(desk: Desk, usual: Usual, product: Product, component: Component, mac: bytes) -> dict[str, Any] | None:
+    """Give a seat to a computer whose front address is new, if all are, and there is a seat, and it may have it."""
     tx, computer = desk.tx, computer_of(usual)
-    if computer is None or not is_plain(computer, usual.version):
-        return None
+    if computer is None or computer.macs[0] != mac or not is_plain(computer, usual.version):
+        return None  # a first address other than the front one: the key came twice
     for mac in computer.macs[1:]:
         if tx.get(_ADDRESSES, mac) is not None:
             return None

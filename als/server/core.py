@@ -206,8 +206,8 @@ class Core:
         return protocol.encode_reply(usual.id, now, answer) if answer is not None else None
 
     def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
-        """Apply one request by the rules; give its reply."""
-        answer = self.ledger.apply(tx, request, Sender(letter.sender, peer_of(letter.frame)), now)
+        """Apply one request that is no usual one; give its reply."""
+        answer = self.ledger.decide(tx, request, Sender(letter.sender, peer_of(letter.frame)), now)
         if isinstance(answer, Refusal):
             return protocol.encode_refusal(request["id"], now, answer)
         return protocol.encode_reply(request["id"], now, answer)
