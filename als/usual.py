@@ -6,6 +6,7 @@ computer, version and component are those that it has stored, which protocol.dec
 when its text is plain.
 """
 
+import struct
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,9 +14,9 @@ import msgspec
 from als import protocol
 
 _IS_RENEWAL = b"\xa2op\xa5renew"  # msgpack of "op": "renew"
-_IS_ACQUIRE = b"\xa2op\xa7acquire"
 _MACS = b"\xa4macs"  # the first key of a computer, after its head of one byte; then a list's, of up to 15 addresses
 _BIN_OF_6 = b"\xc4\x06"
+_unpack_front = struct.Struct(f"x{len(_MACS)}sx2s6s").unpack_from
 _Code = Annotated[str, msgspec.Meta(max_length=protocol.CODE_CHARS_MAX)]
 _Mac = Annotated[bytes, msgspec.Meta(min_length=protocol.MAC_BYTES, max_length=protocol.MAC_BYTES)]
 _Uint = Annotated[int, msgspec.Meta(ge=0)]
@@ -57,7 +58,7 @@ def looks_like_renewal(frame: bytes) -> bool:
 
 def read(frame: bytes) -> Usual | None:
     """Give the acquire or renewal that a frame holds; None for everything else."""
-    if (_IS_RENEWAL not in frame and _IS_ACQUIRE not in frame) or len(frame) > protocol.REQUEST_BYTES_MAX:
+    if len(frame) > protocol.REQUEST_BYTES_MAX:
         return None
     try:
         return _decode(frame)
@@ -67,7 +68,7 @@ def read(frame: bytes) -> Usual | None:
 
 def read_renewal(frame: bytes) -> Usual | None:
     """Give the renewal that a frame holds; None for everything else."""
-    usual = read(frame) if _IS_RENEWAL in frame else None
+    usual = read(frame)
     return usual if usual is not None and usual.op == "renew" else None
 
 
@@ -76,11 +77,13 @@ def of(request: dict[str, Any]) -> Usual | None:
     return read(protocol.encode(request))
 
 
-def front_mac(computer: bytes) -> bytes | None:
+def front_mac(computer: msgspec.Raw) -> bytes | None:
     """Give the first address in a computer's bytes; None when they are not as msgpack usually writes them."""
-    if computer[1:6] == _MACS and computer[7:9] == _BIN_OF_6:
-        return computer[9:15]
-    return None
+    try:
+        key, form, mac = _unpack_front(computer)
+    except struct.error:
+        return None  # too short
+    return mac if key == _MACS and form == _BIN_OF_6 else None
 
 
 def computer_of(usual: Usual) -> Computer | None:

@@ -138,9 +138,10 @@ class Model:
             number = len(self.computers)
             self.computers.append({"macs": [], "latest": None, **dict.fromkeys(SAID)})
         known = self.computers[number]
-        if len({self.owner(mac) for mac in computer["macs"]} - {None}) > 1 and computer != known["latest"]:
+        said = list(computer.items())  # told again when it is said in another order: the server compares bytes
+        if len({self.owner(mac) for mac in computer["macs"]} - {None}) > 1 and said != known["latest"]:
             self._event("computers_conflict", None, None)
-        known["latest"] = computer
+        known["latest"] = said
         mine = [mac for mac in computer["macs"] if self.owner(mac) in (None, number)]
         known["macs"] = list(dict.fromkeys(mine + known["macs"]))[:MACS_MAX]  # the longest unseen last
         known.update({key: computer[key] for key in SAID if computer.get(key) or key == "address"})

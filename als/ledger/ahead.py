@@ -18,7 +18,7 @@ Peek = Callable[[Table, bytes], bytes | None]
 
 def addresses_of_renewal(usual: Usual) -> Iterator[Row]:
     """Give the address by which a usual renewal's computer is found."""
-    mac = front_mac(bytes(usual.computer))
+    mac = front_mac(usual.computer)
     if mac is not None:
         yield Table.ADDRESSES, mac
 
@@ -26,7 +26,7 @@ def addresses_of_renewal(usual: Usual) -> Iterator[Row]:
 def lease_of_renewal(catalog: Catalog, usual: Usual, peek: Peek) -> Iterator[Row]:
     """Give the lease of a usual renewal, when its address is known by now."""
     product = catalog.by_code.get(usual.product)
-    mac = front_mac(bytes(usual.computer))
+    mac = front_mac(usual.computer)
     raw = peek(Table.ADDRESSES, mac) if mac is not None else None
     if product is not None and raw is not None:
         yield Table.LEASES, lease_key(product.number, split_owner(raw)[0])

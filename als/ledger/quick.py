@@ -7,7 +7,9 @@ against it; seats are taken, and everything is written, by the functions that th
 """
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from als.catalog import Catalog, Component, Product
 from als.ledger import computers, grants, leases, lives, newcomers, seats, sweep
@@ -37,7 +39,8 @@ _ADDRESSES = Table.ADDRESSES
 _LEASES = Table.LEASES
 _RENEWED_AT, _RENEWED_END = RENEWED.start, RENEWED.stop
 _ENDS_HEAD_BYTES = LEASE_HEAD_BYTES + TIME_BYTES
-_unpack_head = struct.Struct(">B8xIII").unpack_from  # state and form, renewed, period, due
+_unpack_head = struct.Struct(f">{_RENEWED_AT}sIII").unpack_from  # state and form first; renewed, period, due
+_unpack_owner = struct.Struct(f">{COMPUTER_BYTES}sI").unpack  # a computer as in keys, and its fingerprint
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
@@ -49,7 +52,7 @@ def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
     component = product.components.get(usual.component)
     if component is None or not component.licensed:
         return None
-    mac = front_mac(bytes(usual.computer))
+    mac = front_mac(usual.computer)
     if mac is None:
         return None
     if desk.tx.get(_ADDRESSES, mac) is None:
@@ -89,63 +92,104 @@ def _tell(desk: Desk, usual: Usual, product: Product, mac: bytes) -> dict[str, A
     return {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s}
 
 
-def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: int) -> dict[str, Any] | None:
-    """Renew a lease that nothing else happens to; None when something else does, or may.
+class _Terms(NamedTuple):
+    """What all renewals of a component have in common in one transaction."""
 
-    All renewals of a product in one transaction get the same answer object, so that it need be written only once.
+    product: bytes  # as in the keys of leases
+    code: bytes  # the component's
+    period_s: int
+    answer: dict[str, Any]
+
+
+Renew = Callable[[Usual, bytes], dict[str, Any] | None]
+
+
+def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
+    """Give the function that renews in this transaction.
+
+    It takes a renewal and its sender's key, and gives None when something else happens to the lease, or may. All
+    renewals of a product in one transaction get the same answer object, so that it need be written only once.
     """
-    product = catalog.by_code.get(renewal.product)
-    if product is None or not product.reusable or renewal.want_lease:
+    sweep.removals(tx)  # noted in the memo
+    memo, get, replace = tx.memo, tx.get, tx.replace
+    known: dict[tuple[str, str], _Terms | None] = {}
+    time = _pack_time(now)
+
+    def renew(renewal: Usual, key: bytes) -> dict[str, Any] | None:
+        named = renewal.product, renewal.component
+        if named not in known:
+            known[named] = _terms(memo, catalog, *named, now)
+        terms = known[named]
+        if terms is None or renewal.want_lease or memo[sweep.REMOVALS]:
+            return None
+        computer = renewal.computer
+        mac = front_mac(computer)
+        raw = get(_ADDRESSES, mac) if mac is not None else None
+        if raw is None:
+            return None
+        owner, mark = _unpack_owner(raw)
+        if mark != crc32(computer):
+            return None  # its bytes are others than when they were read and judged
+        lease = terms.product + owner
+        raw = get(_LEASES, lease)
+        if raw is None:
+            return None
+        head, renewed_at, period_s, due_at = _unpack_head(raw)
+        if period_s != terms.period_s or now >= renewed_at + period_s or now + period_s < due_at:
+            return None  # `period_s` is not zero: a product that never lapses differs here from its None
+        what = head[0]
+        lone = what & LEASE_LONE
+        state = what - lone
+        place = LEASE_HEAD_BYTES
+        if state == _ACTIVE_ENDS and now < _unpack_time(raw, place)[0]:
+            place = _ENDS_HEAD_BYTES
+        elif state != _ACTIVE:
+            return None
+        version = renewal.version
+        own = terms.code + key[:HOLDER_BYTES]
+        if lone:
+            if version is not None:
+                own += version.encode()
+                if len(raw) != place + len(own):
+                    return None
+            if lone != len(terms.code) or not raw.startswith(own, place):
+                return None
+            replace(_LEASES, lease, head + time + raw[_RENEWED_END:])
+        else:
+            renewed = _renew_counted(raw, place, bytes((len(terms.code),)) + own, version, time)
+            if renewed is None:
+                return None
+            replace(_LEASES, lease, renewed)
+        return terms.answer
+
+    return renew
+
+
+def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: int) -> dict[str, Any] | None:
+    """Do what `renewing` says, for one of few."""
+    made: tuple[Catalog, Renew] | None = tx.memo.get("renewing")
+    if made is None or made[0] is not catalog:
+        made = tx.memo["renewing"] = catalog, renewing(tx, catalog, now)
+    return made[1](renewal, key)
+
+
+def _terms(memo: dict[Any, Any], catalog: Catalog, code: str, component_code: str, now: int) -> _Terms | None:
+    """Find out what is common; None when nothing of the kind is usual."""
+    product = catalog.by_code.get(code)
+    if product is None or not product.reusable or not product.period_s:
         return None
-    component = product.components.get(renewal.component)
+    component = product.components.get(component_code)
     if component is None or not component.licensed:
         return None
-    computer = bytes(renewal.computer)
-    mac = front_mac(computer)
-    raw = tx.get(_ADDRESSES, mac) if mac is not None else None
-    if raw is None:
-        return None
-    if raw[COMPUTER_BYTES:] != _pack_time(fingerprint(computer)):
-        return None  # its bytes are others than when they were read and judged
-    if sweep.removals(tx):
-        return None
-    lease = product_key(product.number) + raw[:COMPUTER_BYTES]
-    raw = tx.get(_LEASES, lease)
-    if raw is None:
-        return None
-    what, renewed_at, period_s, due_at = _unpack_head(raw)
-    renew_by = now + period_s
-    if period_s != product.period_s or now >= renewed_at + period_s or renew_by < due_at:
-        return None  # `period_s` is not zero: a product that never lapses differs here from its None
-    lone = what & LEASE_LONE
-    state = what - lone
-    place = LEASE_HEAD_BYTES
-    if state == _ACTIVE_ENDS and now < _unpack_time(raw, place)[0]:
-        place = _ENDS_HEAD_BYTES
-    elif state != _ACTIVE:
-        return None
-    code, version = component.code, renewal.version
-    own = code.encode() + key[:HOLDER_BYTES]
-    if lone:
-        if lone != len(code) or not raw.startswith(own, place):
-            return None
-        if version is not None and raw[place + len(own) :] != version.encode():
-            return None
-        renewed = raw[:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:]
-    else:
-        several = _renew_counted(raw, place, bytes((len(code),)) + own, version, now)
-        if several is None:
-            return None
-        renewed = several
-    tx.replace(_LEASES, lease, renewed)
-    answer: dict[str, Any] | None = tx.memo.get(product.number)
+    answer: dict[str, Any] | None = memo.get(product.number)
     if answer is None:
+        renew_by = now + product.period_s
         answer = {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
-        tx.memo[product.number] = answer
-    return answer
+        memo[product.number] = answer
+    return _Terms(product_key(product.number), component_code.encode(), product.period_s, answer)
 
 
-def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, now: int) -> bytes | None:
+def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, time: bytes) -> bytes | None:
     """Renew a lease whose components are counted at `place`, each with its length and time; None when none is `own`.
 
     A lone one loses these (see LEASE_LONE), since it is heard as the lease is renewed.
@@ -160,7 +204,6 @@ def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, now:
     if not seen or (version is not None and raw[end:] != version.encode()):
         return None
     if count == 1 and raw[start] <= LEASE_LONE:
-        head = bytes((raw[0] | raw[start],)) + raw[1:_RENEWED_AT] + _pack_time(now) + raw[_RENEWED_END:place]
+        head = bytes((raw[0] | raw[start],)) + raw[1:_RENEWED_AT] + time + raw[_RENEWED_END:place]
         return head + raw[start + 1 : seen] + raw[end:]
-    time = _pack_time(now)
     return raw[:_RENEWED_AT] + time + raw[_RENEWED_END:seen] + time + raw[seen + TIME_BYTES :]

@@ -28,6 +28,7 @@ EVENTS_KEPT_S = 400 * 86_400
 USAGE_KEPT_S = 5 * 366 * 86_400
 _SERVERS_MAX = 0xFFFF
 _REMOVING = b"removing"
+REMOVALS = "removals"  # in a transaction's memo, once `removals` has been asked
 
 
 def sweep(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int) -> int:
@@ -86,15 +87,15 @@ def _forget_computer(tx: Transaction, tally: Tally, number: int, due_at: int) ->
 
 def removals(tx: Transaction) -> list[list[int]]:
     """The removals under way."""
-    found: list[list[int]] | None = tx.memo.get("removing")
+    found: list[list[int]] | None = tx.memo.get(REMOVALS)
     if found is None:
         raw = tx.get(Table.META, _REMOVING)
-        found = tx.memo["removing"] = unpack_value(raw) if raw is not None else []
+        found = tx.memo[REMOVALS] = unpack_value(raw) if raw is not None else []
     return found
 
 
 def _set_removals(tx: Transaction, jobs: list[list[int]]) -> None:
-    tx.memo["removing"] = jobs
+    tx.memo[REMOVALS] = jobs
     tx.put(Table.META, _REMOVING, pack_value(jobs))
 
 

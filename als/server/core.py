@@ -6,7 +6,9 @@ The core reads no clock; a turn's time comes from the clock guard.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from als import protocol
 from als.clock import Reading
@@ -42,7 +44,7 @@ BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {
 log = logging.getLogger("als")
 
 
-class Letter(NamedTuple):
+class Letter(msgspec.Struct, frozen=True, gc=False):
     """One request as it came: `sender` is its proven key, `frame` tells the peer's address when it is asked.
 
     `envelope` is where the reply goes (the core does not look at it), `arrived_s` when it came, by the monotonic clock.
@@ -165,16 +167,17 @@ class Core:
         head = tail = b""
         monotonic_s = self._reading.monotonic_s
         is_reloaded = is_slow = False
-        renew_quickly = self.ledger.renew_quickly
+        renew_quickly = self.ledger.renewing(tx, now)
         for place, letter in enumerate(letters):
             if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
                 break
             is_slow = False
             usual = read_usual(letter.body)
-            if usual is None or is_given_up(usual.patience_ms, monotonic_s - letter.arrived_s):
+            waited_s = monotonic_s - letter.arrived_s
+            if usual is None or (waited_s and is_given_up(usual.patience_ms, waited_s)):
                 pass
             elif usual.op == "renew":
-                answer = renew_quickly(tx, usual, letter.sender, now)
+                answer = renew_quickly(usual, letter.sender)
                 if answer is not None:
                     renewals += 1
                     if answer is not renewed:
@@ -190,12 +193,13 @@ class Core:
             except MalformedError as error:
                 replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
                 continue
-            if is_given_up(request.get("patience_ms"), monotonic_s - letter.arrived_s):
+            if is_given_up(request.get("patience_ms"), waited_s):
                 replies.append(protocol.encode_refusal(request["id"], now, BUSY))
                 continue
             if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
                 self._reload()
                 is_reloaded = True
+                renew_quickly = self.ledger.renewing(tx, now)
             renewals += request["op"] == "renew"
             replies.append(self._apply(tx, request, letter, now))
         return replies, renewals

@@ -144,7 +144,7 @@ class Loop:
     def _receive(self, most: int, monotonic_s: float) -> Iterator[Letter]:
         """Receive at most `most` messages. ZeroMQ serves its connections in turn."""
         receive, router, no_wait = _Plain.recv, self._sockets.router, zmq.NOBLOCK
-        key_of, id_bytes, new = access.sender_key, access.ROUTING_ID_BYTES, tuple.__new__
+        key_of, id_bytes = access.sender_key, access.ROUTING_ID_BYTES
         for _ in range(0 if self._backlog.is_full else most):
             try:
                 routing_id = receive(router, no_wait)
@@ -166,7 +166,7 @@ class Loop:
                 sender = key_of(frame.get(b"User-Id"))  # half of what a str costs
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
-            yield new(Letter, (envelope, frame.bytes, sender, frame, monotonic_s))  # half of what Letter(...) costs
+            yield Letter(envelope, frame.bytes, sender, frame, monotonic_s)
 
     def _send_all(self, letters: list[Letter], replies: list[bytes]) -> None:
         """Send each reply; one that cannot leave at once is dropped and counted, never waited for."""
