@@ -46,6 +46,26 @@ def command(program: str, *arguments: str, **variables: str) -> "subprocess.Comp
     )
 
 
+# Frames
+
+
+def test_a_message_of_nobody_knows_where_has_no_address() -> None:
+    """A peer that was gone before libzmq asked for its address is no reason to stop; any engine's properties will do."""
+    assert access.peer_of(zmq.Frame(b"")) == ""
+    assert access.peer_of({"Peer-Address": "192.0.2.1"}) == "192.0.2.1"
+
+
+def test_frames_are_received_lean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyzmq still looks up the class of the frames that it receives, so that those of the server have no dictionary."""
+    monkeypatch.setattr(zmq, "Frame", zmq.Frame)  # taken back at the end
+    access.use_lean_frames()
+    with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as other:
+        one.bind("inproc://frames")
+        other.connect("inproc://frames")
+        other.send(b"x")
+        assert not hasattr(one.recv(copy=False), "__dict__")
+
+
 # Files
 
 

@@ -7,6 +7,7 @@ against it; seats are taken, and everything is written, by the functions that th
 """
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -112,14 +113,15 @@ def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
     """
     sweep.removals(tx)  # noted in the memo
     memo, get, replace = tx.memo, tx.get, tx.replace
-    known: dict[tuple[str, str], _Terms | None] = {}
+    known: defaultdict[str, dict[str, _Terms | None]] = defaultdict(dict)  # by product, then component
     time = _pack_time(now)
 
     def renew(renewal: Usual, key: bytes) -> dict[str, Any] | None:
-        named = renewal.product, renewal.component
-        if named not in known:
-            known[named] = _terms(memo, catalog, *named, now)
-        terms = known[named]
+        try:
+            terms = known[renewal.product][renewal.component]
+        except KeyError:
+            terms = _terms(memo, catalog, renewal.product, renewal.component, now)
+            known[renewal.product][renewal.component] = terms
         if terms is None or renewal.want_lease or memo[sweep.REMOVALS]:
             return None
         computer = renewal.computer

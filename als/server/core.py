@@ -5,7 +5,7 @@ The core reads no clock; a turn's time comes from the clock guard.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import MalformedError, Refusal
 from als.records import Event, pack_value, unpack_value
+from als.server.access import Properties, peer_of
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Meanwhile, Store, StoreFullError, Table, Transaction
@@ -53,7 +54,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     envelope: tuple[bytes, ...]
     body: bytes
     sender: bytes
-    frame: Mapping[str, str]
+    frame: Properties
     arrived_s: float
 
 
@@ -282,14 +283,6 @@ class Core:
             },
             "rates": self.rates.per_second(self._reading.monotonic_s),
         }
-
-
-def peer_of(frame: Mapping[str, str]) -> str:
-    """Ask a frame where it came from; "" when nobody knows."""
-    try:
-        return frame["Peer-Address"]
-    except (KeyError, ValueError, OSError):
-        return ""
 
 
 def is_given_up(patience_ms: int | None, waited_s: float) -> bool:

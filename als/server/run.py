@@ -56,6 +56,7 @@ def run(settings: Settings, clock: Clock) -> None:
     data = DataDir(settings.data_dir)
     _raise_file_limit()
     access.seed_routing_ids()
+    access.use_lean_frames()
     with contextlib.ExitStack() as stack:
         try:
             data.make()

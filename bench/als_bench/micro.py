@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+import zmq.backend
 
 from als import clock, keyfile, protocol, usual
 from als.ledger import Sender
@@ -265,15 +266,17 @@ def _measure_sends(
 
 
 def _receive_with_sender(router: "zmq.Socket[bytes]") -> tuple[bytes, bytes]:
-    router.recv()
-    frame: Any = router.recv(copy=False)
-    return frame.bytes, access.sender_key(frame["User-Id"])
+    receive: Any = zmq.backend.Socket.recv
+    receive(router)
+    frame = receive(router, 0, False)
+    return frame.bytes, access.sender_key(frame.get(b"User-Id"))
 
 
 @contextmanager
 def _connected() -> Iterator[tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]]:
     """Give the server's ROUTER and a DEALER that has been let in. Raises BenchError."""
     keys, own = keyfile.generate(), keyfile.generate()
+    access.use_lean_frames()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     zap = access.open_zap(context)
     router, port = access.open_router(context, keys, _ADDRESS, 0)
