@@ -1,8 +1,13 @@
 """Renewals that come one by one share a commit; nothing else waits for anything."""
 
+import pytest
+
 from als import protocol
 from als.server.core import Letter
-from als.server.gathering import ALONE_TURNS, FEW, GATHER_S, LOOK_S, STRETCH_FEW, STRETCH_S, Gathering
+from als.server.gathering import ALONE_TURNS, FEW, GATHER_S, RUSHES, STRETCH_FEW, STRETCH_S, Gathering
+
+LOOK_S, SECOND_LOOK_S = (until_s for until_s, _ in RUSHES)
+ALL_PAUSES = [LOOK_S, SECOND_LOOK_S - LOOK_S, GATHER_S - SECOND_LOOK_S]
 
 
 def letter(op: str = "renew") -> Letter:
@@ -32,9 +37,9 @@ class World:
 
 def test_a_lone_renewal_waits_for_company() -> None:
     """What comes within the time goes with it."""
-    world = World(0, 3)
+    world = World(0, 1, 2)
     assert world.gather("renew") == 4
-    assert world.pauses == [LOOK_S, GATHER_S - LOOK_S]
+    assert world.pauses == ALL_PAUSES
 
 
 def test_a_rush_ends_the_waiting() -> None:
@@ -42,6 +47,13 @@ def test_a_rush_ends_the_waiting() -> None:
     world = World(2)
     assert world.gather("renew") == 3
     assert world.pauses == [LOOK_S]
+
+
+def test_a_rush_that_a_first_look_missed_is_seen_soon() -> None:
+    """By chance few come in a millisecond; who came then does not wait for all of the time."""
+    world = World(1, 5)
+    assert world.gather("renew") == 7
+    assert world.pauses == ALL_PAUSES[:2]
 
 
 def test_nothing_but_renewals_waits() -> None:
@@ -65,14 +77,14 @@ def test_one_client_after_its_own_answers_is_hardly_slowed() -> None:
     world = World()
     for _ in range(ALONE_TURNS + 1):
         assert world.gather("renew") == 1
-    assert world.pauses == [LOOK_S, GATHER_S - LOOK_S]
+    assert world.pauses == ALL_PAUSES
     world.gather("renew")
-    assert len(world.pauses) == 4
+    assert len(world.pauses) == 6
 
 
 def test_nobody_waits_in_a_busy_time() -> None:
     """When many have come lately, a lull between them is no reason to wait; when few come again, it is."""
-    world = World(*[0, 1] * 9)
+    world = World(*[0, 0, 1] * 9)
     world.gather(*["renew"] * (STRETCH_FEW + 1))
     world.now_s += STRETCH_S / 2
     assert world.gather("renew") == 1

@@ -10,7 +10,7 @@ from als_bench.closed_loop import no_collection
 from als_bench.open_loop import OpenLoop, Outcome, schedule
 from als_bench.processes import cpu_of
 from als_bench.report import Results
-from als_bench.stage import STEADY, Load, Stage, figures, warnings_of
+from als_bench.stage import ALS, ECHO, STEADY, Load, Stage, figures, warnings_of
 from als_bench.workload import RENEW
 
 HALF = 0.5
@@ -32,12 +32,13 @@ def saturation_rate(stage: Stage) -> float:
     return max(float(found["requests_per_s"]), 1.0)
 
 
-def open_loop(stage: Stage) -> OpenLoop:
+def open_loop(stage: Stage, target: str = ALS) -> OpenLoop:
     """Make the load of renewals over all leases; takes a while when there are many."""
     load = stage.load
     dealt = workload.own_computers(load.leases, load.connections, load.seed)
     tails = [cycle([STEADY.tail(RENEW, number) for number in numbers]) for numbers in dealt]
-    return OpenLoop(stage.to_als.sockets, tails)
+    aim = stage.aim(target)
+    return OpenLoop(aim.sockets, tails, wanted=aim.wanted)
 
 
 def drive(
@@ -51,9 +52,18 @@ def drive(
 
 
 def run(load: Load, rate_per_s: float | None, folder: Path | None) -> Results:
-    """Measure latencies at a rate (None: half of saturation). Raises BenchError."""
-    with Stage(load, folder) as stage, no_collection():
-        return measure(stage, rate_of(stage, rate_per_s))
+    """Measure latencies at a rate (None: half of saturation), the raw echo's first. Raises BenchError."""
+    with Stage(load, folder, with_echo=True) as stage, no_collection():
+        rate_per_s = rate_of(stage, rate_per_s)
+        echo = measure_echo(stage, rate_per_s)
+        return measure(stage, rate_per_s) | {"echo_latency": echo}
+
+
+def measure_echo(stage: Stage, rate_per_s: float) -> Results:
+    """Measure the raw echo's latencies: what machine, sockets and load take, with neither server nor disk."""
+    report.tell(f"{rate_per_s:,.0f} messages a second to the echo for {stage.load.duration_s:g} s")
+    outcome = open_loop(stage, ECHO).run(schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
+    return latencies.summary(outcome.latencies())
 
 
 def measure(stage: Stage, rate_per_s: float) -> Results:
@@ -85,12 +95,15 @@ def warnings(results: Results, where: str = "latency") -> list[str]:
 
 def view(results: Results) -> list[str]:
     """Show the results to people."""
-    latency = results["latency"]
-    names = [name for name in latencies.PERCENTILES if latency[name] is not None]
+    rows = {"a raw echo": results["echo_latency"], "als": results["latency"]}
+    names = [name for name in latencies.PERCENTILES if all(row[name] is not None for row in rows.values())]
     return [
         f"{results['rate_per_s']:,} renewals/s, open loop, from the time at which each was due",
         "",
-        *report.table(["answers", *(label(name) for name in names)], [[latency["count"], *map(latency.get, names)]]),
+        *report.table(
+            ["target", "answers", *map(label, names)],
+            [[target, row["count"], *map(row.get, names)] for target, row in rows.items()],
+        ),
     ]
 
 

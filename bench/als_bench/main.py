@@ -131,11 +131,13 @@ def _latency(
     plot: Plot = None,
     json: Json = False,
 ) -> None:
-    """How long answers take at a given rate, each counted from when its request was due."""
+    """How long answers take at a given rate, each counted from when its request was due; a raw echo's beside."""
     load = Load(connections, window, leases, 1, duration_s, seed)
     _run(
         "latency", load, folder, json, lambda: latency.run(load, rate, folder), latency.view, latency.warnings,
-        plot, lambda results, path: _plot_latency({f"{results['rate_per_s']:,}/s": results["latency"]}, path),
+        plot, lambda results, path: _plot_latency(
+            {f"{results['rate_per_s']:,}/s": results["latency"], "a raw echo": results["echo_latency"]}, path
+        ),
     )  # fmt: skip
 
 

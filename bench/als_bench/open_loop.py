@@ -84,6 +84,7 @@ class OpenLoop:
     sockets: Sequence["zmq.Socket[bytes]"]
     tails: Sequence[Iterator[bytes]]
     errands: Sequence[Errand] = ()
+    wanted: bytes = GRANTED  # what follows the id in a reply that counts as one
     _received_s: list[float | None] = field(default_factory=list)
     _count: Count = field(default_factory=Count)
     _late_s_max: float = 0.0
@@ -138,12 +139,12 @@ class OpenLoop:
         return sent
 
     def _receive(self, socket: "zmq.Socket[bytes]", now_s: float) -> None:
-        received_s, count = self._received_s, self._count
-        answer_at = slice(ANSWER_AT, ANSWER_AT + len(GRANTED))
+        received_s, count, wanted = self._received_s, self._count, self.wanted
+        answer_at = slice(ANSWER_AT, ANSWER_AT + len(wanted))
         for reply in waiting(socket):
             received_s[id_of(reply)] = now_s
             count.replies += 1
-            if reply[answer_at] != GRANTED:
+            if reply[answer_at] != wanted:
                 count.look_at(reply)
 
     def _start_errands(self, now_s: float) -> None:

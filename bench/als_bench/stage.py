@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
+
+import zmq
 
 from als import clock
 from als_bench import report, workload
@@ -36,6 +38,14 @@ class Load:
     rounds: int = 3
     duration_s: float = 3.0
     seed: int = 1
+
+
+class Aim(NamedTuple):
+    """A target: its process, the clients connected to it, and what follows the id in its good replies."""
+
+    pid: int
+    sockets: Sequence["zmq.Socket[bytes]"]
+    wanted: bytes
 
 
 class Stage:
@@ -110,12 +120,16 @@ class Stage:
         self, streams: Sequence[Iterator[bytes]], target: str = ALS, duration_s: float | None = None
     ) -> Results:
         """Run the closed loop against one target; give its rate and what it cost whom. Without a time: the load's."""
-        pid, sockets, wanted = self.server.pid, self.to_als.sockets, GRANTED
-        if target == ECHO:
-            assert self._echo is not None and self._to_echo is not None
-            pid, sockets, wanted = self._echo.pid, self._to_echo.sockets, ECHOED
-        loop = ClosedLoop(sockets, streams, self.load.window, wanted)
-        return measure(loop, pid, duration_s or self.load.duration_s) | {"target": target}
+        aim = self.aim(target)
+        loop = ClosedLoop(aim.sockets, streams, self.load.window, aim.wanted)
+        return measure(loop, aim.pid, duration_s or self.load.duration_s) | {"target": target}
+
+    def aim(self, target: str) -> Aim:
+        """Give what a load needs to know of a target."""
+        if target == ALS:
+            return Aim(self.server.pid, self.to_als.sockets, GRANTED)
+        assert self._echo is not None and self._to_echo is not None
+        return Aim(self._echo.pid, self._to_echo.sockets, ECHOED)
 
 
 def measure(loop: ClosedLoop, pid: int, duration_s: float) -> Results:
