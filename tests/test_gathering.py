@@ -4,7 +4,19 @@ import pytest
 
 from als import protocol
 from als.server.core import Letter
-from als.server.gathering import ALONE_TURNS, FEW, GATHER_S, RUSHES, STRETCH_FEW, STRETCH_S, Gathering
+from als.server.gathering import (
+    ALONE_TURNS,
+    FEW,
+    GATHER_S,
+    PACE_S,
+    PACED_LEAST,
+    PACED_MOST,
+    RUSHES,
+    STRETCH_FEW,
+    STRETCH_S,
+    Gathering,
+    Pacing,
+)
 
 LOOK_S, SECOND_LOOK_S = (until_s for until_s, _ in RUSHES)
 ALL_PAUSES = [LOOK_S, SECOND_LOOK_S - LOOK_S, GATHER_S - SECOND_LOOK_S]
@@ -96,3 +108,29 @@ def test_nobody_waits_in_a_busy_time() -> None:
     world.gather(*["renew"] * (STRETCH_FEW + 1))
     world.now_s += 60
     assert world.gather("renew") == 2
+
+
+@pytest.mark.parametrize("served", [PACED_LEAST, PACED_MOST])
+def test_turns_of_a_few_begin_some_time_apart(served: int) -> None:
+    """The next turn begins as if it had not waited for longer than it should; after a long one, at once."""
+    pauses: list[float] = []
+    pacing = Pacing(pauses.append)
+    pacing.served = served
+    pacing.begin(10.0)
+    pacing.begin(10.0 + PACE_S / 4)
+    assert pauses == [pytest.approx(PACE_S * 3 / 4)]
+    pacing.begin(10.0 + PACE_S * 3 / 2)
+    assert pauses[1:] == [pytest.approx(PACE_S / 2)]
+    pacing.begin(10.0 + PACE_S * 4)
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("served", [0, PACED_LEAST - 1, PACED_MOST + 1])
+def test_other_turns_do_not_wait(served: int) -> None:
+    """Neither for one client that asks one thing after the other, nor where there is much to do."""
+    pauses: list[float] = []
+    pacing = Pacing(pauses.append)
+    pacing.served = served
+    pacing.begin(10.0)
+    pacing.begin(10.0)
+    assert pauses == []

@@ -1,4 +1,4 @@
-"""Whether renewals that come one by one wait a moment for more, so that they share a commit.
+"""How requests come to share a commit: lone renewals wait a moment for more, and turns of a few begin some time apart.
 
 A commit costs the processor some 0.5 ms and the disk a write or more, whether it holds one renewal or fifty. No program
 notices when its heartbeat, which comes every few minutes, takes 50 ms longer; many agents cost a third by it. Nothing
@@ -63,3 +63,28 @@ class Gathering:
             self._came = 0
             self._stretch_from_s = monotonic_s
         return max(self._came, self._came_before) > STRETCH_FEW
+
+
+PACE_S = 0.001
+PACED_LEAST = 3  # requests in a turn: who asks one thing after the other never waits
+PACED_MOST = 64  # with more, a turn takes longer anyway
+
+
+class Pacing:
+    """Lets turns in which a few requests came begin PACE_S apart. `pause` lets time pass.
+
+    Without it, 5,000 requests a second have 1,200 commits, and server and disk work a fifth more than with 800.
+    """
+
+    def __init__(self, pause: Callable[[float], None]) -> None:
+        self._pause = pause
+        self._begun_s = 0.0
+        self.served = 0  # in the turn before
+
+    def begin(self, now_s: float) -> None:
+        """Wait as long as the turn before asks for; the next begins then."""
+        early_s = self._begun_s + PACE_S - now_s
+        if PACED_LEAST <= self.served <= PACED_MOST and early_s > 0.0:
+            self._pause(min(early_s, PACE_S))
+            now_s += early_s
+        self._begun_s = now_s

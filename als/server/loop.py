@@ -18,7 +18,7 @@ from als.server import access
 from als.server.answering import Answering
 from als.server.backlog import Backlog
 from als.server.core import Letter, Turns, refuse_busy
-from als.server.gathering import Gathering
+from als.server.gathering import Gathering, Pacing
 
 BATCH_MAX = 2_500  # requests that need no queue: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
@@ -82,6 +82,7 @@ class Loop:
         self._second = 0
         self._backlog = Backlog()
         self._gathering = Gathering(pause)
+        self._pacing = Pacing(pause)
         self._fresh: list[Letter] = []
         self._early: list[Letter] = []  # came before the turn before had ended, and need no queue
 
@@ -90,6 +91,7 @@ class Loop:
         timeout_ms = 0
         most = self._core.letters_max
         while not self._stopping:
+            self._pacing.begin(clock.monotonic_s())
             events = dict(self._poller.poll(timeout_ms))
             reading = self._clock.read()
             if self._wake.fileno() in events:
@@ -108,6 +110,7 @@ class Loop:
                 letters = self._backlog.take(most)
             else:
                 letters, self._early = self._fresh[:most], self._fresh[most:]
+            self._pacing.served = len(letters)
             if letters or self._core.needs_turn(reading):
                 self._serve(letters, reading)
             self._fresh = []
