@@ -23,9 +23,8 @@ class ReplacedRows(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
-        for name, value in (("GATHERED_ROWS", 12), ("SLICE_ROWS_LEAST", 3), ("SLICE_ROWS_MAX", 5)):
+        for name, value in (("GATHERED_ROWS", 12), ("SLICE_ROWS_LEAST", 3), ("TRIMMED_ROWS_LEAST", 2)):
             self._patch.setattr(behind, name, value)
-        self._patch.setattr(behind, "TRIMMED_ROWS_MAX", 2)
         self._folder = tempfile.TemporaryDirectory()
         self.rows: dict[bytes, bytes] = {}
 
@@ -115,6 +114,30 @@ class ReplacedRows(RuleBasedStateMachine):
 
 ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 test_replaced_rows = ReplacedRows.TestCase
+
+
+@pytest.mark.parametrize("in_a_turn", [1, 100, 3_000])
+def test_what_waits_is_bounded_however_many_rows_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_turn: int
+) -> None:
+    """Rows are entered faster than new ones come, and their log is deleted: it used to grow by half each time."""
+    gathered = 10 * in_a_turn
+    rows = 20 * gathered
+    monkeypatch.setattr(behind, "GATHERED_ROWS", gathered)
+    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 3)
+    monkeypatch.setattr(behind, "TRIMMED_ROWS_LEAST", 1)
+    store = LmdbStore(tmp_path)
+    waiting: list[int] = []
+    for turn in range(100):
+        tx = store.begin()
+        for number in range(in_a_turn):
+            key = (turn * in_a_turn + number) * 7_919 % rows  # each but once, in no order
+            tx.replace(behind.TABLE, key.to_bytes(8, "big"), bytes(60))
+        store.submit(tx)
+        waiting.append(len(store.behind.young) + len(store.behind.frozen))
+    assert max(waiting) > gathered
+    assert max(waiting) <= 2 * gathered + in_a_turn
+    store.close()
 
 
 def test_log_is_entered_and_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
