@@ -117,11 +117,11 @@ class Office:
 
     def renew(self, renewals: Sequence[usual.Usual]) -> tuple[float, float]:
         """Renew a batch in one transaction; give the seconds of renewing and of the commit. Raises BenchError."""
-        ledger, key, now = self.stock.ledger, self.key, self.now
         before_s = clock.monotonic_s()
         tx = self.store.begin()
+        renew, key = self.stock.ledger.renewing(tx, self.now), self.key
         for renewal in renewals:
-            answer = ledger.renew_quickly(tx, renewal, key, now)
+            answer = renew(renewal, key)
         applied_s = clock.monotonic_s()
         self.store.submit(tx)
         if answer is None:
