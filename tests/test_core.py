@@ -125,6 +125,31 @@ def test_the_catalog_is_read_again_for_those_who_may_import(role: Role, reads: i
     assert len(read) == reads
 
 
+def test_renewals_after_an_import_go_by_the_catalog_that_it_read() -> None:
+    """What is known of a product for the rest of a turn is forgotten when the catalog is read anew in it."""
+    opened: list[Core] = []
+
+    def forget_products() -> None:
+        for core in opened:
+            core.ledger.catalog = catalog.Catalog(())
+
+    core = open_core(MemoryStore(), reload=forget_products)
+    opened.append(core)
+    assert ask(core, "acquire", **wish(1))["result"] == "granted"
+    turn = [letter("renew", **wish(1)), letter("import", KEYS[Role.ADMIN], serials=["x"]), letter("renew", **wish(1))]
+    before, _, after = (protocol.decode_reply(reply) for reply in core.turn(turn, Reading(WALL_S, 0.0)))
+    assert (before["result"], after["code"]) == ("renewed", "unknown_product")
+
+
+def test_only_listed_agents_renew_where_agents_are_listed() -> None:
+    """The short way of renewals asks who is listed, too."""
+    core = open_core(MemoryStore(), Rules(agents="listed"))
+    assert ask(core, "acquire", KEYS[Role.VIEWER], **wish(1))["result"] == "granted"
+    turn = [letter("renew", sender, **wish(1)) for sender in (KEYS[Role.VIEWER], STRANGER)]
+    listed, stranger = (protocol.decode_reply(reply) for reply in core.turn(turn, Reading(WALL_S, 0.0)))
+    assert (listed["result"], stranger["code"]) == ("renewed", "not_authorized")
+
+
 # R17, with addresses that this machine need not have
 
 
