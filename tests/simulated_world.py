@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from als.clock import Reading
 from als.store.memory import MemoryStore, MemoryTransaction
-from als.store.transaction import Completion, Meanwhile, Rows, Table, Transaction
+from als.store.transaction import Completion, Rows, Table, Transaction
 
 START = 20_834 * 86_400.0  # a midnight in 2027
 
@@ -87,7 +87,7 @@ class Disk(MemoryStore):
         self.crash_at_commit: str | None = None  # "before" or "after"
         self._open: MemoryTransaction | None = None
 
-    def begin(self, apart: bool = False) -> MemoryTransaction:
+    def begin(self) -> MemoryTransaction:
         """Open a transaction that may crash."""
         self._open = _CrashingTransaction(self)
         return self._open
@@ -103,7 +103,7 @@ class Disk(MemoryStore):
             if self.crash_after_steps < 0:
                 raise CrashError
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Completion:
+    def submit(self, transaction: Transaction) -> Completion:
         """Commit, unless the power goes out."""
         if self.crash_at_commit == "before":
             raise CrashError

@@ -13,7 +13,7 @@ from als.protocol import Role
 from als.server.core import LOOK_EVERY_REQUESTS, Core, Letter
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
-from als.store.transaction import Completion, Meanwhile, Store, StoreError, Table, Transaction
+from als.store.transaction import Completion, Store, StoreError, Table, Transaction
 from press import SERVER_KEY, VENDORS, print_serial
 
 WALL_S = 1_790_000_000
@@ -277,7 +277,7 @@ class FailingStore(MemoryStore):
         super().__init__()
         self.message = ""
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Completion:
+    def submit(self, transaction: Transaction) -> Completion:
         """Commit, or take everything back and fail."""
         if self.message:
             transaction.abort()

@@ -16,7 +16,6 @@ from als.guard import ClockGuard
 from als.server.answering import Answering
 from als.server.core import Letter
 from als.server.loop import Loop, Sockets
-from als.store.transaction import Meanwhile
 
 HERE = "127.0.0.1"
 REPLY = b"served"
@@ -38,7 +37,6 @@ class Turns:
         letters: Sequence[Letter],
         reading: Reading,
         has_time: Callable[[], bool] = bool,
-        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Answer all."""
         return [REPLY] * len(letters)
@@ -72,15 +70,12 @@ class SlowDisk(Turns):
         letters: Sequence[Letter],
         reading: Reading,
         has_time: Callable[[], bool] = bool,
-        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Answer all."""
         self.turns.append(len(letters))
         if len(self.turns) == 1:
             self.committing.set()
             assert self.router is not None and self.router.poll(ANSWER_MS_MAX), "nothing came"
-            assert meanwhile is not None
-            meanwhile(lambda: False)
         return [REPLY] * len(letters)
 
 

@@ -21,7 +21,7 @@ from als.records import Event, pack_value, unpack_value
 from als.server.access import Properties, peer_of
 from als.server.rates import Rates
 from als.store import schema
-from als.store.transaction import Meanwhile, Store, StoreFullError, Table, Transaction
+from als.store.transaction import Store, StoreFullError, Table, Transaction
 from als.usual import Usual, encode_id
 from als.usual import read as read_usual
 
@@ -34,7 +34,6 @@ SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 # One commit for so many. With more, those whose replies leave together would all be idle while the next turn waits.
 LETTERS_MAX = 1_000
-APART_LEAST = 64  # letters in a turn from which on it is worth another thread to go on while the disk works
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
 SERVER_ID = b"server_id"
@@ -74,7 +73,6 @@ class Turns(Protocol):
         letters: Sequence[Letter],
         reading: Reading,
         has_time: Callable[[], bool] = ...,
-        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Serve what has come."""
         ...
@@ -125,21 +123,19 @@ class Core:
         letters: Sequence[Letter],
         reading: Reading,
         has_time: Callable[[], bool] = lambda: True,
-        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Serve what has come; give one reply for each letter, in their order, all of them durable.
 
-        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies. `meanwhile` may
-        run, once, while the disk works.
+        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies.
         """
         self._reading = reading
         now = self.guard.tick(reading)
         while True:
-            tx = self.store.begin(apart=len(letters) >= APART_LEAST)
+            tx = self.store.begin()
             try:
                 replies, renewals = self._apply_all(tx, letters, now, has_time)
                 self._do_housekeeping(tx, now, len(replies))
-                self.store.submit(tx, meanwhile)
+                self.store.submit(tx)
             except StoreFullError:
                 tx.abort()
                 self.store.grow()

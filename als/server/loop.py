@@ -24,7 +24,6 @@ BATCH_MAX = 2_500  # requests that need no queue: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 TURN_S_MAX = 0.1  # a turn of long listings ends here: who comes next shall not wait for all of them
 POLL_MS = 1_000
-EARLY_AT_ONCE = 32  # some 80 us, by which the replies of a turn may be later
 
 _Plain: Any = zmq.backend.Socket  # its recv and send cost half of what zmq.Socket's do, which add what we do not use
 
@@ -83,8 +82,7 @@ class Loop:
         self._backlog = Backlog()
         self._gathering = Gathering(pause)
         self._pacing = Pacing(pause)
-        self._fresh: list[Letter] = []
-        self._early: list[Letter] = []  # came before the turn before had ended, and need no queue
+        self._fresh: list[Letter] = []  # what has come, and needs no queue
 
     def run(self) -> None:
         """Serve until the wake-up socket says stop."""
@@ -104,29 +102,27 @@ class Loop:
             if int(reading.monotonic_s) != self._second:
                 self._second = int(reading.monotonic_s)
                 self.every_second()
-            if self._early or self._sockets.router in events:
+            if self._sockets.router in events:
                 self._drain(reading)
             if self._backlog:
                 letters = self._backlog.take(most)
             else:
-                letters, self._early = self._fresh[:most], self._fresh[most:]
+                letters, self._fresh = self._fresh[:most], self._fresh[most:]
             self._pacing.served = len(letters)
             if letters or self._core.needs_turn(reading):
                 self._serve(letters, reading)
-            self._fresh = []
-            timeout_ms = 0 if self._early or self._backlog or self._core.needs_turn(reading) else POLL_MS
+            timeout_ms = 0 if self._fresh or self._backlog or self._core.needs_turn(reading) else POLL_MS
 
     def _serve(self, letters: list[Letter], reading: Reading) -> None:
         """Have a turn with these requests; those that it has no time for wait for the next."""
         end_s = clock.monotonic_s() + TURN_S_MAX
-        replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s, self._receive_early)
+        replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s)
         self._send_all(letters[: len(replies)], replies)
         self._backlog.put_back(letters[len(replies) :])
 
     def _drain(self, reading: Reading) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""
         monotonic_s = reading.monotonic_s
-        self._fresh, self._early = self._early, []
         self._fresh += self._receive(DRAINED_MAX - len(self._fresh), monotonic_s)
         if not self._backlog and not self._core.needs_turn(reading):  # with more to sweep there is no time to lose
             # Who comes meanwhile is taken as if he had come with the first: all are fresh.
@@ -136,13 +132,6 @@ class Loop:
                 if not self._backlog.add(letter):
                     self._send_all([letter], [refuse_busy(letter.body, self._core.guard.now)])
             self._fresh = []
-
-    def _receive_early(self, is_over: Callable[[], bool]) -> None:
-        """Take in what comes while the disk works, so that the processor does not wait for it."""
-        for letter in self._receive(BATCH_MAX - len(self._early), self._clock.read().monotonic_s):
-            self._early.append(letter)
-            if len(self._early) % EARLY_AT_ONCE == 0 and is_over():
-                return
 
     def _receive(self, most: int, monotonic_s: float) -> Iterator[Letter]:
         """Receive at most `most` messages. ZeroMQ serves its connections in turn."""

@@ -10,7 +10,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import lmdb
 from als import files
 from als.store.behind import GONE, Behind
 from als.store.behind import TABLE as _BEHIND
-from als.store.transaction import COMMITTED, Completion, Meanwhile, Rows, StoreError, StoreFullError, Table, Transaction
+from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
 
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
 MAP_BYTES_LEAST = 1 << 28
@@ -32,7 +31,6 @@ class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
     __slots__ = (
-        "_apart",
         "_behind",
         "_cursors",
         "_databases",
@@ -44,10 +42,9 @@ class LmdbTransaction:
         "memo",
     )
 
-    def __init__(self, txn: Any, store: "LmdbStore", apart: Executor | None = None) -> None:
+    def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
         self._txn = txn
-        self._apart = apart  # the thread that began it, which has to end it
         self._store = store
         self._databases = store.databases
         self._behind = store.behind
@@ -174,39 +171,22 @@ class LmdbTransaction:
         """Have `function` run just before the commit."""
         self._hooks.append(function)
 
-    def commit(self, meanwhile: Meanwhile | None = None) -> None:
-        """Run the hooks and commit with fsync. Raises StoreFullError, lmdb.Error.
-
-        `meanwhile` runs beside the commit of a transaction that was begun apart.
-        """
+    def commit(self) -> None:
+        """Run the hooks and commit with fsync. Raises StoreFullError, lmdb.Error."""
         for function in self._hooks:
             function()
         self._cursors.clear()
         try:
             self._behind.write(self._txn, self._late, self._has_gone)
-            if self._apart is None:
-                self._txn.commit()
-            else:
-                self._commit_apart(self._apart, meanwhile)
+            self._txn.commit()
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         self._behind.committed()
 
-    def _commit_apart(self, apart: Executor, meanwhile: Meanwhile | None) -> None:
-        committing = apart.submit(self._txn.commit)
-        try:
-            if meanwhile is not None:
-                meanwhile(committing.done)
-        finally:
-            committing.result()
-
     def abort(self) -> None:
         """Forget every change."""
         self._cursors.clear()
-        if self._apart is None:
-            self._txn.abort()
-        else:
-            self._apart.submit(self._txn.abort).result()
+        self._txn.abort()
 
 
 class _Writing(threading.Thread):
@@ -240,7 +220,6 @@ class LmdbStore:
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._env = self._open(map_bytes, readonly)
             self._last_page = 0
-            self._apart = ThreadPoolExecutor(1, "als-commit")  # its thread begins with its first work
             cut = self._make_whole(readonly)
             self.databases = [self._open_table(table, readonly) for table in Table]
             self.behind = Behind(self.databases[Table.BEHIND], self.databases[_BEHIND])
@@ -303,22 +282,19 @@ class LmdbStore:
                 for _ in txn.cursor(database):
                     pass
 
-    def begin(self, apart: bool = False) -> LmdbTransaction:
-        """Open a transaction that may write; one begun `apart` is committed by a thread of its own."""
-        if not apart:
-            return LmdbTransaction(self._env.begin(write=True), self)
-        txn = self._apart.submit(self._env.begin, write=True).result()  # LMDB's lock knows the thread
-        return LmdbTransaction(txn, self, self._apart)
+    def begin(self) -> LmdbTransaction:
+        """Open a transaction that may write."""
+        return LmdbTransaction(self._env.begin(write=True), self)
 
     def snapshot(self) -> LmdbTransaction:
         """Open a consistent look that writes nothing; end it with `abort`."""
         return LmdbTransaction(self._env.begin(write=False), self)
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Completion:
+    def submit(self, transaction: Transaction) -> Completion:
         """Commit with fsync. Raises StoreFullError, or StoreError when the device or the file failed."""
         assert isinstance(transaction, LmdbTransaction)
         try:
-            transaction.commit(meanwhile)
+            transaction.commit()
             if int(self._env.info()["last_pgno"]) != self._last_page:
                 self._make_whole(readonly=False)  # for a backup that reads beside us
         except (lmdb.Error, OSError) as error:
@@ -362,7 +338,6 @@ class LmdbStore:
 
     def close(self) -> None:
         """Let go of the files."""
-        self._apart.shutdown()
         self._env.close()
 
     def damaged(self, error: Exception) -> StoreError:

@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any
 
-from als.store.transaction import COMMITTED, Completion, Meanwhile, Rows, Table, Transaction
+from als.store.transaction import COMMITTED, Completion, Rows, Table, Transaction
 
 
 class _Sorted:
@@ -98,11 +98,11 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tables = [_Sorted() for _ in Table]
 
-    def begin(self, apart: bool = False) -> MemoryTransaction:
+    def begin(self) -> MemoryTransaction:
         """Open a transaction that may write."""
         return MemoryTransaction(self._tables)
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Completion:
+    def submit(self, transaction: Transaction) -> Completion:
         """Commit."""
         assert isinstance(transaction, MemoryTransaction)
         transaction.commit()

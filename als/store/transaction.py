@@ -117,22 +117,15 @@ class Completion(Protocol):
         ...
 
 
-Meanwhile = Callable[[Callable[[], bool]], None]
-"""What its caller does during a commit; the function that it is given says when the commit is over."""
-
-
 class Store(Protocol):
     """An engine. One transaction at a time is open for writing."""
 
-    def begin(self, apart: bool = False) -> Transaction:
-        """Open a transaction that may write; `apart`: so that `submit` leaves the caller time for something else."""
+    def begin(self) -> Transaction:
+        """Open a transaction that may write."""
         ...
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Completion:
-        """Commit. Raises StoreFullError (nothing is written: grow and apply again) or StoreError (fatal).
-
-        `meanwhile` may run while the disk works, if the transaction was begun apart; it must not touch the store.
-        """
+    def submit(self, transaction: Transaction) -> Completion:
+        """Commit. Raises StoreFullError (nothing is written: grow and apply again) or StoreError (fatal)."""
         ...
 
     def grow(self) -> None:

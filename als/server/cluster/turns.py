@@ -21,7 +21,7 @@ from als.server.cluster.writing import Writing
 from als.server.core import Letter
 from als.server.loop import BATCH_MAX
 from als.server.rates import Rates
-from als.store.transaction import Meanwhile, StoreUnavailableError, Transaction
+from als.store.transaction import StoreUnavailableError, Transaction
 
 log = logging.getLogger("als")
 
@@ -77,7 +77,6 @@ class SharedCore:
         letters: Sequence[Letter],
         reading: Reading,
         has_time: Callable[[], bool] = lambda: True,
-        meanwhile: Meanwhile | None = None,
     ) -> list[bytes]:
         """Serve what has come; give one reply for each letter, in their order, all of them durable.
 

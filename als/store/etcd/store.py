@@ -27,7 +27,7 @@ from als.store.etcd.rivals import Rivals
 from als.store.etcd.snapshot import EtcdSnapshot
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.etcd.view import EtcdView, told
-from als.store.transaction import Meanwhile, StoreUnavailableError, Table, Transaction
+from als.store.transaction import StoreUnavailableError, Table, Transaction
 
 SUBMIT_S = 2.5  # from the first try to the verdict: an election takes 1 to 1.5 s
 PAUSE_S = 0.05
@@ -63,7 +63,7 @@ class EtcdStore:
         self._newest: EtcdTransaction | None = None  # the one that was begun last, unless it is submitted
         self._unclear: bytes | None = None  # what a message without an answer puts into the server's row
 
-    def begin(self, apart: bool = False) -> EtcdTransaction:
+    def begin(self) -> EtcdTransaction:
         """Open a transaction that may write."""
         if self._unclear is not None:
             self._settle(self._unclear, clock.monotonic_s())
@@ -72,7 +72,7 @@ class EtcdStore:
         self._newest = transaction
         return transaction
 
-    def submit(self, transaction: Transaction, meanwhile: Meanwhile | None = None) -> Submitted:
+    def submit(self, transaction: Transaction) -> Submitted:
         """Have etcd write those parts of the transaction whose sights are unchanged."""
         assert isinstance(transaction, EtcdTransaction)
         transaction.finish()
