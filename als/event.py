@@ -120,6 +120,31 @@ class Event(NamedTuple):
         return cls(time, EVENT_KINDS[kind], product, serial_id, mac, host, component, actor, amount, detail)
 
 
+class EventForm:
+    """Events that differ in their computer's address and host alone: written once, and filled in for each."""
+
+    __slots__ = ("_back", "_event", "_front")
+
+    def __init__(self, event: Event) -> None:
+        """Take an event whose mac and host are empty, but not absent."""
+        assert event.mac == b"" and event.host == ""
+        raw = event.pack(event_number(event.time, 0))
+        place = _EVENT_HEAD.size + (_SERIAL_ID.size if event.serial_id is not None else 0)
+        self._front, self._back = raw[:place], raw[place:]
+        self._event = event
+
+    @property
+    def time(self) -> int:
+        """When they happen."""
+        return self._event.time
+
+    def fill(self, number: int, mac: bytes, host: str) -> bytes:
+        """Write what `pack` would of the event of this computer."""
+        if event_time(number) != self._event.time:
+            return self._event._replace(mac=mac, host=host).pack(number)
+        return self._front + mac + self._back + host.encode()
+
+
 def event_number(time: int, server: int) -> int:
     """Give the lowest number of a server's event in this second."""
     return time * _SECOND_MICROS << SERVER_BITS | server

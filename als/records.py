@@ -16,6 +16,7 @@ from als.computer import Computer as Computer
 from als.event import EVENT_KINDS as EVENT_KINDS
 from als.event import SERVER_BITS as SERVER_BITS
 from als.event import Event as Event
+from als.event import EventForm as EventForm
 from als.event import event_number as event_number
 from als.event import event_time as event_time
 from als.fields import NEVER as NEVER
@@ -74,6 +75,9 @@ def split_lease_key(key: bytes) -> tuple[int, int]:
 def due_key(product: int, due_at: int, computer: int) -> bytes:
     """The product in 2 bytes, the second in 4, the computer in 6."""
     return _pack_due(product << _PRODUCT_SHIFT | due_at << _DUE_SHIFT | computer >> 32, computer & 0xFFFFFFFF)
+
+
+DUE_PREFIX_BYTES = 6  # of a due key: all but the computer
 
 
 def split_due_key(key: bytes) -> tuple[int, int, int]:

@@ -3,44 +3,54 @@
 from als.catalog import Component, Product
 from als.ledger import lives, products, seats, serialbook
 from als.ledger.desk import Desk
-from als.records import HOLDER_BYTES, NEVER, Computer, Event, Holder, Lease
+from als.records import NEVER, Computer, Event, Holder, Lease
 
 
-def write(
+def write(desk: Desk, lease: Lease, product: Product, number: int, who: Computer, old: Lease | None = None) -> None:
+    """Give a free seat to computer `number`, which holds none, as `new_lease` says.
+
+    `old` is the record of a lease that it once had.
+    """
+    tx, now, tally, code = desk.tx, desk.now, desk.tally, product.number
+    seats.take(tx, tally, code, seats.Free(lease.serial, lease.expires_at), now)
+    if old is not None:
+        lives.place(tx, code, number, old, NEVER)
+    lives.engage(tx, tally, code, number, lease, is_new=old is None)
+    products.meet(tx, product)
+    tally.usage(code, now).granted += 1
+    desk.journal.write(event(desk, product, lease, who.macs[0], who.host))
+
+
+def new_lease(
     desk: Desk,
     product: Product,
     component: Component,
     free: seats.Free,
-    number: int,
-    who: Computer,
+    holder: bytes,
     version: str,
-    old: Lease | None = None,
     acquired_at: int | None = None,
 ) -> Lease:
-    """Give the free seat to computer `number`, which holds none; `old` is the record of a lease that it once had.
+    """Make the lease of a free seat, which begins now, with the component that has just run.
 
-    `acquired_at` is when a lease that goes on was first acquired; without it, that is now.
+    `holder` is the first HOLDER_BYTES of its key. `acquired_at` is when a lease that goes on was first acquired;
+    without it, that is now.
     """
-    tx, now, tally, code = desk.tx, desk.now, desk.tally, product.number
-    seats.take(tx, tally, code, free, now)
+    now = desk.now
     period_s = product.period_s or NEVER
-    due_at = now + period_s if period_s else NEVER
-    if old is not None:
-        lives.place(tx, code, number, old, NEVER)
-    holders = {component.code: Holder(desk.sender.key[:HOLDER_BYTES], now)}
-    lease = Lease(
+    return Lease(
         free.number,
         now if acquired_at is None else acquired_at,
         now,
         period_s,
-        due_at,
+        now + period_s if period_s else NEVER,
         free.expires_at,
-        components=holders,
+        components={component.code: Holder(holder, now)},
         version=version,
     )
-    lives.engage(tx, tally, code, number, lease, is_new=old is None)
-    products.meet(tx, product)
-    tally.usage(code, now).granted += 1
-    serial_id = serialbook.id_of(tx, free.number)
-    desk.journal.write(Event(now, "granted", code, serial_id, who.macs[0], who.host, component.code))
-    return lease
+
+
+def event(desk: Desk, product: Product, lease: Lease, mac: bytes, host: str) -> Event:
+    """Make the event of a grant, whose lease has one component."""
+    (component,) = lease.components
+    serial_id = serialbook.id_of(desk.tx, lease.serial)
+    return Event(desk.now, "granted", product.number, serial_id, mac, host, component)

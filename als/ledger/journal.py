@@ -7,6 +7,7 @@ from als.ledger.tally import HOUR_S, Tally
 from als.records import (
     SERVER_BITS,
     Event,
+    EventForm,
     event_key,
     event_number,
     hour_key,
@@ -47,12 +48,21 @@ class Journal:
 
     def write(self, event: Event) -> None:
         """Append one event."""
-        number = event_number(event.time, self._server)
+        number = self._next_number(event.time)
+        self._tx.insert(Table.EVENTS, event_key(number), event.pack(number))
+
+    def fill_in(self, form: EventForm, mac: bytes, host: str) -> None:
+        """Append one event of many that are alike."""
+        number = self._next_number(form.time)
+        self._tx.insert(Table.EVENTS, event_key(number), form.fill(number, mac, host))
+
+    def _next_number(self, time: int) -> int:
+        number = event_number(time, self._server)
         if number <= self._last:
             number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
         self._last = self._tx.memo[LAST_EVENT] = number
-        self._tx.insert(Table.EVENTS, event_key(number), event.pack(number))
         self._tally.store().events += 1
+        return number
 
     def deny(self, event: Event, reason: str) -> None:
         """Write a first denial at once, count a repeat within the hour; `event` tells the computer."""

@@ -243,8 +243,9 @@ def _engage(desk: Desk, claim: _Claim, standing: _Standing, free: seats.Free) ->
             tally.pool(product).lapsed -= 1
         if not standing.gone:
             acquired_at = old.acquired_at
-    version = claim.request.get("version") or ""
-    lease = grants.write(desk, claim.product, claim.component, free, number, who, version, old, acquired_at)
+    holder, version = desk.sender.key[:HOLDER_BYTES], claim.request.get("version") or ""
+    lease = grants.new_lease(desk, claim.product, claim.component, free, holder, version, acquired_at)
+    grants.write(desk, lease, claim.product, number, who, old)
     newcomers.count(desk)
     return lease, who, "granted"
 

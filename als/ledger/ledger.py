@@ -99,7 +99,10 @@ class Ledger:
     def _apply_quickly(self, tx: Transaction, usual: Usual, sender: Sender, now: int) -> dict[str, Any] | None:
         if usual.op == "renew":
             return self.renew_quickly(tx, usual, sender.key, now)
-        return self.acquire_quickly(tx, usual, sender, now)
+        made: tuple[Catalog, quick.Acquire] | None = tx.memo.get("acquiring")
+        if made is None or made[0] is not self.catalog:
+            made = tx.memo["acquiring"] = self.catalog, self.acquiring(tx, now)
+        return made[1](usual, sender.key, sender.address)
 
     def renewing(self, tx: Transaction, now: int) -> quick.Renew:
         """Give the function that does `renew_quickly`'s work for many renewals in one transaction and one catalog."""
@@ -114,11 +117,14 @@ class Ledger:
             return None
         return quick.renew(tx, self.catalog, usual, key, now)
 
-    def acquire_quickly(self, tx: Transaction, usual: Usual, sender: Sender, now: int) -> dict[str, Any] | None:
-        """Apply an acquire of a new computer, or of one that holds its seat; None for any other, as above."""
-        if self.rules.agents != AGENTS_OPEN and tx.get(Table.ADMINS, sender.key) is None:
-            return None
-        return quick.acquire(Desk(tx, self.catalog, self.rules, sender, now, self.server), usual)
+    def acquiring(self, tx: Transaction, now: int) -> quick.Acquire:
+        """Give the function that applies acquires of new computers, or of those that hold their seats, and no other."""
+        acquire = quick.acquiring(tx, self.catalog, self.rules, self.server, now)
+        if self.rules.agents == AGENTS_OPEN:
+            return acquire
+        return lambda usual, key, address: (
+            acquire(usual, key, address) if tx.get(Table.ADMINS, key) is not None else None
+        )
 
     def sweep(self, tx: Transaction, now: int, bound: int) -> int:
         """Do at most about `bound` things that are due; give their number, 0 when nothing is left."""

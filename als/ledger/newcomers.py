@@ -3,7 +3,7 @@
 Counted in the store, so that neither a restart nor a repeated batch counts wrong.
 """
 
-from als.ledger.desk import Desk, is_loopback
+from als.ledger.desk import Desk, Rules, is_loopback
 from als.ledger.tally import HOUR_S
 from als.protocol import Refusal, Role
 from als.records import hour_key
@@ -12,10 +12,15 @@ from als.store.transaction import Table
 _ADDRESS_BYTES_MAX = 64
 
 
+def is_exempt(rules: Rules, address: str) -> bool:
+    """Say whether whoever asks from this address may engage any number."""
+    return not rules.new_seats_per_address_h or is_loopback(address)
+
+
 def refuse(desk: Desk) -> Refusal | None:
     """Refuse an address that has engaged its share of new seats this hour."""
     limit = desk.rules.new_seats_per_address_h
-    if not limit or is_loopback(desk.sender.address):
+    if is_exempt(desk.rules, desk.sender.address):
         return None
     if _seats(desk) < limit or desk.role() >= Role.DEPLOYER:
         return None
@@ -25,8 +30,7 @@ def refuse(desk: Desk) -> Refusal | None:
 
 def count(desk: Desk) -> None:
     """Count a seat that the sender's address has engaged."""
-    exempt = not desk.rules.new_seats_per_address_h or is_loopback(desk.sender.address)
-    if not exempt and desk.role() < Role.DEPLOYER:
+    if not is_exempt(desk.rules, desk.sender.address) and desk.role() < Role.DEPLOYER:
         desk.tx.put(Table.NEWCOMERS, _key(desk), (_seats(desk) + 1).to_bytes(4, "big"))
 
 

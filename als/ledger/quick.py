@@ -2,8 +2,8 @@
 
 This file does them and gives None for every other request, which the rules of leases.py then decide. A renewal works on
 the lease's bytes in place: the conditions below repeat, as comparisons of bytes, what `_standing` and `_touch` in
-leases.py say in words, and the model test holds both against each other. An acquire only finds out that nothing stands
-against it; seats are taken, and everything is written, by the functions that the rules use, too.
+leases.py say in words, and the model test holds both against each other. An acquire only
+finds out whose address it names: granting.py gives seats to new computers.
 """
 
 import struct
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from als.catalog import Catalog, Component, Product
-from als.ledger import computers, grants, leases, lives, newcomers, seats, sweep
-from als.ledger.computers import fingerprint
-from als.ledger.desk import Desk
+from als.catalog import Catalog
+from als.ledger import computers, lives, sweep
+from als.ledger.desk import Rules
+from als.ledger.granting import Granting
 from als.ledger.rows import active_row
 from als.records import (
     COMPUTER_BYTES,
@@ -27,12 +27,11 @@ from als.records import (
     RENEWED,
     TIME,
     TIME_BYTES,
-    Computer,
     LeaseState,
     product_key,
 )
 from als.store.transaction import Table, Transaction
-from als.usual import Usual, computer_of, front_mac, is_plain
+from als.usual import Usual, front_mac
 
 _ACTIVE = LeaseState.ACTIVE << LEASE_STATE_SHIFT
 _ACTIVE_ENDS = _ACTIVE | LEASE_ENDS
@@ -45,51 +44,37 @@ _unpack_owner = struct.Struct(f">{COMPUTER_BYTES}sI").unpack  # a computer as in
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
-def acquire(desk: Desk, usual: Usual) -> dict[str, Any] | None:
-    """Give a seat to a computer that is new, or tell one of the seat that it holds; None when it is neither."""
-    product = desk.catalog.by_code.get(usual.product)
-    if product is None or usual.want_lease is not None:
-        return None
-    component = product.components.get(usual.component)
-    if component is None or not component.licensed:
-        return None
-    mac = front_mac(usual.computer)
-    if mac is None:
-        return None
-    if desk.tx.get(_ADDRESSES, mac) is None:
-        return _grant(desk, usual, product, component, mac)
-    return _tell(desk, usual, product, mac)
+Acquire = Callable[[Usual, bytes, str], dict[str, Any] | None]
+Renew = Callable[[Usual, bytes], dict[str, Any] | None]
 
 
-def _grant(desk: Desk, usual: Usual, product: Product, component: Component, mac: bytes) -> dict[str, Any] | None:
-    """Give a seat to a computer whose front address is new, if all are, and there is a seat, and it may have it."""
-    tx, computer = desk.tx, computer_of(usual)
-    if computer is None or computer.macs[0] != mac or not is_plain(computer, usual.version):
-        return None  # a first address other than the front one: the key came twice
-    for mac in computer.macs[1:]:
-        if tx.get(_ADDRESSES, mac) is not None:
+def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now: int) -> Acquire:
+    """Give the function that gives seats to new computers, and tells others of the seats that they hold.
+
+    It takes an acquire, its sender's key and the address that it came from, and gives None for all else.
+    """
+    grant, get = Granting(tx, catalog, rules, server, now).grant, tx.get
+
+    def acquire(usual: Usual, key: bytes, address: str) -> dict[str, Any] | None:
+        mac = front_mac(usual.computer)
+        if mac is None or usual.want_lease is not None:
             return None
-    if not leases.is_worked_off(tx, product.number, desk.now):
-        return None
-    free = seats.find_free(tx, product.number, desk.now)
-    if free is None or newcomers.refuse(desk) is not None:
-        return None
-    new = Computer(computer.macs, computer.host, computer.address, computer.machine_id or None, computer.kind)
-    number, who = computers.enter(tx, desk.server, new, fingerprint(bytes(usual.computer)))
-    lease = grants.write(desk, product, component, free, number, who, usual.version or "")
-    newcomers.count(desk)
-    row = active_row(tx, desk.catalog, product.number, lease, who)
-    return {"result": "granted", "lease": row, "heartbeat_s": product.heartbeat_s}
+        if get(_ADDRESSES, mac) is None:
+            return grant(usual, mac, key, address)
+        return _tell(tx, catalog, usual, mac, key, now)
+
+    return acquire
 
 
-def _tell(desk: Desk, usual: Usual, product: Product, mac: bytes) -> dict[str, Any] | None:
+def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int) -> dict[str, Any] | None:
     """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
-    if renew(desk.tx, desk.catalog, usual, desk.sender.key, desk.now) is None:
+    if renew(tx, catalog, usual, key, now) is None:
         return None
-    number = computers.owner_of(desk.tx, mac)
-    lease = lives.read(desk.tx, product.number, number) if number is not None else None
+    product = catalog.by_code[usual.product]
+    number = computers.owner_of(tx, mac)
+    lease = lives.read(tx, product.number, number) if number is not None else None
     assert number is not None and lease is not None, "it was just renewed"
-    row = active_row(desk.tx, desk.catalog, product.number, lease, computers.read(desk.tx, number))
+    row = active_row(tx, catalog, product.number, lease, computers.read(tx, number))
     return {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s}
 
 
@@ -100,9 +85,6 @@ class _Terms(NamedTuple):
     code: bytes  # the component's
     period_s: int
     answer: dict[str, Any]
-
-
-Renew = Callable[[Usual, bytes], dict[str, Any] | None]
 
 
 def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:

@@ -4,6 +4,7 @@ The pool table holds the valid serials with a free seat in the order of R2, so f
 of serials. Every change of a pool's numbers happens here, and each brings the hour's history up to date.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from als.ledger.tally import Tally
@@ -20,11 +21,12 @@ class Free(NamedTuple):
 
 def find_free(tx: Transaction, product: int, now: int) -> Free | None:
     """Give the serial that R2 takes next, None when no valid serial has a free seat. Changes nothing."""
-    first: bytes | None = tx.memo.get(("pool", product))
+    place = memo_of_first(product)
+    first: bytes | None = tx.memo.get(place)
     if first is None:
         prefix = product_key(product)
         rows = tx.scan(Table.POOL, prefix, prefix_stop(prefix), limit=1)
-        first = tx.memo["pool", product] = rows[0][0] if rows else b""
+        first = tx.memo[place] = rows[0][0] if rows else b""
     if not first:
         return None
     expires_at, number = pool_expires_at(first)
@@ -33,24 +35,39 @@ def find_free(tx: Transaction, product: int, now: int) -> Free | None:
     return Free(number, expires_at)
 
 
+def memo_of_first(product: int) -> tuple[str, int]:
+    """Tell where a transaction's memo has what `find_free` found; it goes when that may have changed."""
+    return "pool", product
+
+
 def _enter_pool(tx: Transaction, product: int, expires_at: int, number: int) -> None:
     tx.put(Table.POOL, pool_key(product, expires_at, number), b"")
-    tx.memo.pop(("pool", product), None)
+    tx.memo.pop(memo_of_first(product), None)
 
 
 def _leave_pool(tx: Transaction, product: int, expires_at: int, number: int) -> None:
     tx.delete(Table.POOL, pool_key(product, expires_at, number))
-    tx.memo.pop(("pool", product), None)
+    tx.memo.pop(memo_of_first(product), None)
 
 
 def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
     """Count one more seat used on a serial that `find_free` gave in this transaction."""
+    taking(tx, tally, product, free, now)()
+
+
+def taking(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> Callable[[], None]:
+    """Give the function that does `take`'s work, as long as `find_free` would give the same."""
     hour = tally.hour(product, now)
-    seats = tally.take_seat(free.number)
-    hour.own.used += 1
-    if seats.used == seats.total:
-        _leave_pool(tx, product, free.expires_at, free.number)
-    hour.note()
+    own, take_seat, note = hour.own, tally.take_seat, hour.note
+
+    def take_one() -> None:
+        seats = take_seat(free.number)
+        own.used += 1
+        if seats.used == seats.total:
+            _leave_pool(tx, product, free.expires_at, free.number)
+        note()
+
+    return take_one
 
 
 def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:

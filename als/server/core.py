@@ -22,7 +22,7 @@ from als.server.access import Properties, peer_of
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
-from als.usual import Usual, encode_id
+from als.usual import encode_id
 from als.usual import read as read_usual
 
 # A storm of lapses must not be felt by those who renew: a lapse costs as much as five renewals, so a turn is lengthened
@@ -164,7 +164,7 @@ class Core:
         head = tail = b""
         monotonic_s = self._reading.monotonic_s
         is_reloaded = is_slow = False
-        renew_quickly = self.ledger.renewing(tx, now)
+        renew_quickly, acquire_quickly = self.ledger.renewing(tx, now), self.ledger.acquiring(tx, now)
         for place, letter in enumerate(letters):
             if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
                 break
@@ -181,9 +181,11 @@ class Core:
                         renewed, head, tail = answer, protocol.encode_start(answer), protocol.encode_tail(now, answer)
                     replies.append(head + encode_id(usual.id) + tail)
                     continue
-            elif (reply := self._acquire_quickly(tx, usual, letter, now)) is not None:
-                replies.append(reply)
-                continue
+            else:
+                answer = acquire_quickly(usual, letter.sender, peer_of(letter.frame))
+                if answer is not None:
+                    replies.append(protocol.encode_reply(usual.id, now, answer))
+                    continue
             is_slow = True
             try:
                 request = protocol.decode(letter.body)
@@ -196,15 +198,10 @@ class Core:
             if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
                 self._reload()
                 is_reloaded = True
-                renew_quickly = self.ledger.renewing(tx, now)
+                renew_quickly, acquire_quickly = self.ledger.renewing(tx, now), self.ledger.acquiring(tx, now)
             renewals += request["op"] == "renew"
             replies.append(self._apply(tx, request, letter, now))
         return replies, renewals
-
-    def _acquire_quickly(self, tx: Transaction, usual: Usual, letter: Letter, now: int) -> bytes | None:
-        """Apply a usual acquire; None when it is none."""
-        answer = self.ledger.acquire_quickly(tx, usual, Sender(letter.sender, peer_of(letter.frame)), now)
-        return protocol.encode_reply(usual.id, now, answer) if answer is not None else None
 
     def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
         """Apply one request that is no usual one; give its reply."""
