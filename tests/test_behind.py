@@ -14,11 +14,13 @@ from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError, Table
 
 KEYS = [b"%02d" % number for number in range(30)]
-OTHER = Table.COMPUTERS
+LEASES, OTHER = Table.LEASES, Table.COMPUTERS
 
 
 class ReplacedRows(RuleBasedStateMachine):
     """A store whose log is entered and trimmed all the time, beside a dictionary."""
+
+    table = LEASES
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,14 +43,14 @@ class ReplacedRows(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS), value=st.binary(min_size=1, max_size=300))
     def put(self, key: bytes, value: bytes) -> None:
         """Insert or replace."""
-        self.tx.put(behind.TABLE, key, value)
+        self.tx.put(self.table, key, value)
         self.uncommitted[key] = value
 
     @rule(key=st.sampled_from(KEYS), value=st.binary(min_size=1, max_size=300))
     def insert(self, key: bytes, value: bytes) -> None:
         """Insert what is not there, at the end of the table or within."""
         if key not in self.uncommitted:
-            self.tx.insert(behind.TABLE, key, value)
+            self.tx.insert(self.table, key, value)
             self.uncommitted[key] = value
 
     @precondition(lambda self: self.uncommitted)
@@ -56,13 +58,13 @@ class ReplacedRows(RuleBasedStateMachine):
     def replace(self, data: st.DataObject, value: bytes) -> None:
         """Replace a row that is there."""
         key = data.draw(st.sampled_from(sorted(self.uncommitted)))
-        self.tx.replace(behind.TABLE, key, value)
+        self.tx.replace(self.table, key, value)
         self.uncommitted[key] = value
 
     @rule(key=st.sampled_from(KEYS))
     def delete(self, key: bytes) -> None:
         """Remove, whether there or not."""
-        self.tx.delete(behind.TABLE, key)
+        self.tx.delete(self.table, key)
         self.uncommitted.pop(key, None)
 
     @rule()
@@ -93,10 +95,13 @@ class ReplacedRows(RuleBasedStateMachine):
         """Single reads and scans both ways find the newest of each row, and no other."""
         if not hasattr(self, "store"):
             return
-        assert self.tx.scan(behind.TABLE) == sorted(self.uncommitted.items())
-        assert self.tx.scan(behind.TABLE, reverse=True) == sorted(self.uncommitted.items(), reverse=True)
+        assert self.tx.scan(self.table) == sorted(self.uncommitted.items())
+        some = [row for row in sorted(self.uncommitted.items()) if KEYS[3] <= row[0] < KEYS[20]]
+        assert self.tx.scan(self.table, KEYS[3], KEYS[20], limit=4) == some[:4]
+        assert self.tx.scan(self.table, KEYS[3], KEYS[20], limit=4, reverse=True) == some[:-5:-1]
+        assert self.tx.scan(self.table, reverse=True) == sorted(self.uncommitted.items(), reverse=True)
         for key in KEYS:
-            assert self.tx.get(behind.TABLE, key) == self.uncommitted.get(key)
+            assert self.tx.get(self.table, key) == self.uncommitted.get(key)
 
     def teardown(self) -> None:
         """Close, and look at the file alone."""
@@ -105,15 +110,23 @@ class ReplacedRows(RuleBasedStateMachine):
             self.store.close()
             store = LmdbStore(Path(self._folder.name), readonly=True)
             tx = store.snapshot()
-            assert dict(tx.scan(behind.TABLE)) == self.rows
+            assert dict(tx.scan(self.table)) == self.rows
             tx.abort()
             store.close()
         self._folder.cleanup()
         self._patch.undo()
 
 
+class NewRows(ReplacedRows):
+    """The same of a table whose new rows wait as well."""
+
+    table = Table.ADDRESSES
+
+
 ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 test_replaced_rows = ReplacedRows.TestCase
+NewRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+test_new_rows = NewRows.TestCase
 
 
 @pytest.mark.parametrize("in_a_turn", [1, 100, 3_000])
@@ -132,9 +145,11 @@ def test_what_waits_is_bounded_however_many_rows_there_are(
         tx = store.begin()
         for number in range(in_a_turn):
             key = (turn * in_a_turn + number) * 7_919 % rows  # each but once, in no order
-            tx.replace(behind.TABLE, key.to_bytes(8, "big"), bytes(60))
+            tx.replace(LEASES, key.to_bytes(8, "big"), bytes(60))
         store.submit(tx)
-        waiting.append(len(store.behind.young) + len(store.behind.frozen))
+        log = store.behind[LEASES]
+        assert log is not None
+        waiting.append(len(log.young) + len(log.frozen))
     assert max(waiting) > gathered
     assert max(waiting) <= 2 * gathered + in_a_turn
     store.close()
@@ -146,13 +161,13 @@ def test_log_is_entered_and_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = LmdbStore(tmp_path)
     tx = store.begin()
     for number in range(500):
-        tx.put(behind.TABLE, number.to_bytes(4, "big"), bytes(60))
+        tx.put(LEASES, number.to_bytes(4, "big"), bytes(60))
     store.submit(tx)
     most = 0
     for turn in range(400):
         tx = store.begin()
         for number in range(turn % 5, 500, 5):
-            tx.replace(behind.TABLE, number.to_bytes(4, "big"), turn.to_bytes(60, "big"))
+            tx.replace(LEASES, number.to_bytes(4, "big"), turn.to_bytes(60, "big"))
         store.submit(tx)
         tx = store.begin()
         most = max(most, len(tx.scan(Table.BEHIND, limit=100_000)))
@@ -166,11 +181,11 @@ def test_gap_in_the_log_is_damage(tmp_path: Path) -> None:
     """A log with a piece missing is not read half: the store is called damaged."""
     store = LmdbStore(tmp_path)
     tx = store.begin()
-    tx.put(behind.TABLE, b"k", b"v")
+    tx.put(LEASES, b"k", b"v")
     tx.put(OTHER, b"k", b"v")
     store.submit(tx)
     tx = store.begin()
-    tx.replace(behind.TABLE, b"k", bytes(5_000))
+    tx.replace(LEASES, b"k", bytes(5_000))
     store.submit(tx)
     store.close()
     with lmdb.open(str(tmp_path), max_dbs=32) as environment:
@@ -189,17 +204,17 @@ def test_a_row_deleted_while_it_is_entered_stays_away(tmp_path: Path, monkeypatc
     monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 1)
     store = LmdbStore(tmp_path)
     tx = store.begin()
-    tx.put(behind.TABLE, b"k", b"first")
+    tx.put(LEASES, b"k", b"first")
     store.submit(tx)
     tx = store.begin()
-    tx.replace(behind.TABLE, b"k", b"second")
+    tx.replace(LEASES, b"k", b"second")
     store.submit(tx)
     tx = store.begin()
-    tx.delete(behind.TABLE, b"k")
+    tx.delete(LEASES, b"k")
     store.submit(tx)
     for _ in range(2):
         tx = store.begin()
-        assert (tx.get(behind.TABLE, b"k"), tx.scan(behind.TABLE)) == (None, [])
+        assert (tx.get(LEASES, b"k"), tx.scan(LEASES)) == (None, [])
         tx.abort()
         store.close()
         store = LmdbStore(tmp_path)

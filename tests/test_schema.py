@@ -26,7 +26,7 @@ from press import SERVER_KEY, VENDORS
 DATA = Path(__file__).parent / "data"
 COMPUTERS = 12  # in the store of version 1: 2 serials of 20 seats, 12 acquires, a release, renewals, a few lapses
 ROOT = Sender(b"R" * 32, "127.0.0.1")
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 SERVER_3 = 3 << 32  # the store of version 2 was once a cluster's: some computers were met by its server 3
 
 
@@ -86,6 +86,33 @@ def test_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     assert computers[0] == Computer(
         [bytes(6)], "workstation-00000000", "10.0.0.0", "0" * 32, "workstation", computers[0].left_at
     )
+    tx.abort()
+    store.close()
+
+
+def test_version_3_goes_on_with_addresses_that_wait(tmp_path: Path) -> None:
+    """Its rows are as ours, but its addresses all stand in their table: they are found, and new ones wait in a log."""
+    store = LmdbStore(unpacked(3, tmp_path), map_bytes=1 << 28)
+    tx = store.begin()
+    before = {table: tx.scan(table) for table in Table if table is not Table.META}
+    assert [len(before[table]) for table in (Table.COMPUTERS, Table.ADDRESSES, Table.LEASES)] == [12, 24, 11]
+    assert before[Table.BEHIND], "it has renewals in its log that are not entered yet"
+    assert schema.bring_up_to_date(tx) == 3
+    store.submit(tx)
+    tx = store.begin()
+    assert {table: tx.scan(table) for table in before} == before
+    ledger = Ledger(catalog.builtin(), server_id="0f" * 16, server_key=SERVER_KEY, vendors=VENDORS, settings=Rules())
+    for number, result in ((0, "already_held"), (3, "granted"), (12, "granted")):
+        macs = [bytes([2, 0, 0, 0, 1, number]), bytes([2, 0, 0, 0, 2, number])]
+        computer = {"macs": macs, "host": f"pc-{number}", "address": "", "machine_id": f"{number:032x}"}
+        request = {"v": 1, "id": 1, "op": "acquire", "product": "ATIW", "component": "agent", "computer": computer}
+        answer = ledger.apply(tx, request, Sender(b"A" * 32, "127.0.0.1"), 1_790_000_200)
+        assert isinstance(answer, dict) and answer["result"] == result
+    store.submit(tx)
+    tx = store.begin()
+    assert [len(tx.scan(table)) for table in (Table.COMPUTERS, Table.ADDRESSES, Table.LEASES)] == [13, 28, 13]
+    assert Audit(tx).run() == []
+    assert books.mistakes(tx, catalog.builtin()) == []
     tx.abort()
     store.close()
 

@@ -125,8 +125,8 @@ def enter(tx: Transaction, server: int, computer: Computer, mark: int) -> tuple[
         macs = list(dict.fromkeys(macs))
         computer = computer._replace(macs=macs)
         for mac in macs[1:]:
-            tx.put(Table.ADDRESSES, mac, pack_owner(number, _NO_FINGERPRINT))
-    tx.put(Table.ADDRESSES, macs[0], pack_owner(number, mark))
+            tx.insert(Table.ADDRESSES, mac, pack_owner(number, _NO_FINGERPRINT))
+    tx.insert(Table.ADDRESSES, macs[0], pack_owner(number, mark))
     tx.insert(Table.COMPUTERS, computer_key(number), computer.pack())
     return number, computer
 

@@ -1,10 +1,10 @@
-"""Rows that are replaced again and again: durable at once in a log, entered in their table later, in order of keys.
+"""Rows that change all over a table: durable at once in a log, entered in their table later, in order of keys.
 
-LMDB writes a page of 4 KiB for each row that changes somewhere in a table, however small the row. A commit's replaced
-rows are therefore appended together to the table BEHIND, a few pages for a thousand of them, and kept in memory, where
-reads find them. Once many have gathered they are entered in the order of their keys, a slice a commit, so that
-neighbors share a page; then their part of the log is deleted. What is in the log and not yet in the table is read
-from the log at the next start. Knows nothing of what the rows mean.
+LMDB writes a page of 4 KiB for each row that changes somewhere in a table, however small the row. The leases that a
+commit renews, and its addresses, are therefore appended together to a log of their table, a few pages for a thousand of
+them, and kept in memory, where reads find them. Once many have gathered they are entered in the order of their keys, a
+slice a commit, so that neighbors share a page; then their part of the log is deleted. What is in the log and not yet in
+the table is read from the log at the next start. Knows nothing of what the rows mean.
 """
 
 import struct
@@ -14,10 +14,13 @@ from typing import Any
 
 import msgspec
 
-from als.store.transaction import Table
+from als.store.transaction import Rows, Table
 
-TABLE = Table.LEASES  # the table whose rows are replaced this way
-GATHERED_ROWS = 65_536  # replaced rows before they are entered: several of them then share a page; 16 MiB of memory
+# New leases come in ascending order, so they share pages in their table: only those that are replaced wait in a log.
+# New addresses come in no order, so they wait too, and whoever lists their table has to look among those that wait.
+LOGS = {Table.BEHIND: Table.LEASES, Table.BEHIND_ADDRESSES: Table.ADDRESSES}
+NEW_ONES_WAIT = (Table.ADDRESSES,)
+GATHERED_ROWS = 65_536  # rows before they are entered: several of them then share a page; 16 MiB of memory
 SLICE_ROWS_LEAST = 256  # entering fewer at a time would not share pages
 # For each row that comes, so many are entered, and then for each of the log so many deleted: both together have to be
 # done before as many have come again, or more would wait each time. 1 / 1.5 + 1 / 8 is 0.8 of that time.
@@ -33,9 +36,13 @@ _decode = msgspec.msgpack.Decoder(dict[bytes, bytes | None]).decode
 
 
 class Behind:
-    """What the log holds: `young` gathers, `frozen` is being entered and then trimmed. Changed only after a commit."""
+    """What the log holds: `young` gathers, `frozen` is being entered and then trimmed. Changed only after a commit.
 
-    def __init__(self, log: Any, table: Any) -> None:
+    `new_ones_wait` says that a row may be here that the table has never had.
+    """
+
+    def __init__(self, log: Any, table: Any, *, new_ones_wait: bool) -> None:
+        self.new_ones_wait = new_ones_wait
         self.young: dict[bytes, bytes] = {}
         self.frozen: dict[bytes, bytes] = {}
         self._log = log  # LMDB's handles of the log and of the table
@@ -72,13 +79,8 @@ class Behind:
             self._commits.append((number, len(blob)))
             self._next = number + 1
 
-    def pending(self, key: bytes) -> bytes | None:
-        """Give the row's value that the table does not have yet; None when the table has the truth."""
-        value = self.young.get(key) or self.frozen.get(key)
-        return None if value is GONE else value
-
     def write(self, txn: Any, late: Mapping[bytes, bytes], has_gone: bool) -> None:
-        """Append a commit's replaced rows to the log and enter some older ones. Raises lmdb.Error.
+        """Append a commit's rows to the log and enter some older ones. Raises lmdb.Error.
 
         `has_gone` says whether there is a GONE among them.
         """
@@ -153,3 +155,47 @@ class Behind:
         self._to_enter = sorted(self.frozen, reverse=True)
         self._frozen_commits = len(self._commits)
         self._gathered = 0
+
+
+class Late:
+    """What one transaction adds to a log, over what is there already."""
+
+    __slots__ = ("_behind", "_frozen", "_has_gone", "_young", "rows")
+
+    def __init__(self, behind: Behind) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self._behind = behind
+        self._young = behind.young
+        self._frozen = behind.frozen
+        self._has_gone = False
+
+    def get(self, key: bytes) -> bytes | None:
+        """Give the row's value that the table does not have yet; None when the table has the truth."""
+        value = self.rows.get(key) or self._young.get(key) or self._frozen.get(key)
+        return None if value is GONE else value
+
+    def takes(self, key: bytes) -> bool:
+        """Say whether a change of this row has to wait here, since it does already, or since all do."""
+        return self._behind.new_ones_wait or self.get(key) is not None
+
+    def delete(self, key: bytes) -> None:
+        """Let the table have the truth, from which the row is deleted at once."""
+        if self.get(key) is not None:
+            self.rows[key] = GONE
+            self._has_gone = True
+
+    def over(self, found: Rows, start: bytes, stop: bytes | None, limit: int, *, reverse: bool) -> Rows:
+        """Give what a scan of table and log together finds, from what it found in the table."""
+        get = self.get
+        if not self._behind.new_ones_wait:
+            return [(key, value if (late := get(key)) is None else late) for key, value in found]
+        rows = dict(found)
+        for waiting in (self._frozen, self._young, self.rows):
+            for key in waiting:
+                if start <= key and (stop is None or key < stop) and (value := get(key)) is not None:
+                    rows[key] = value
+        return sorted(rows.items(), reverse=reverse)[:limit]
+
+    def write(self, txn: Any) -> None:
+        """Write it with the transaction; `Behind.committed` then takes it over. Raises lmdb.Error."""
+        self._behind.write(txn, self.rows, self._has_gone)

@@ -16,8 +16,7 @@ from typing import Any
 import lmdb
 
 from als import files
-from als.store.behind import GONE, Behind
-from als.store.behind import TABLE as _BEHIND
+from als.store.behind import LOGS, NEW_ONES_WAIT, Behind, Late
 from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
 
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
@@ -30,45 +29,35 @@ _ASCENDING = frozenset((Table.LEASES, Table.DUE, Table.COMPUTERS, Table.EVENTS))
 class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
-    __slots__ = (
-        "_behind",
-        "_cursors",
-        "_databases",
-        "_has_gone",
-        "_hooks",
-        "_late",
-        "_store",
-        "_txn",
-        "memo",
-    )
+    __slots__ = ("_cursors", "_databases", "_hooks", "_late", "_store", "_txn", "memo")
 
     def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
         self._txn = txn
         self._store = store
         self._databases = store.databases
-        self._behind = store.behind
-        self._late: dict[bytes, bytes] = {}
-        self._has_gone = False
+        self._late = [None if behind is None else Late(behind) for behind in store.behind]  # by tables, as they are
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none."""
-        if table is _BEHIND:
-            late = self._late.get(key) or self._behind.young.get(key) or self._behind.frozen.get(key)
-            if late is not None and late is not GONE:
-                return late
+        late = self._late[table]
+        if late is not None:
+            value = late.get(key)
+            if value is not None:
+                return value
         try:
-            value: bytes | None = self._txn.get(key, None, self._databases[table])
+            found: bytes | None = self._txn.get(key, None, self._databases[table])
         except lmdb.Error as error:
             raise self._store.damaged(error) from error
-        return value
+        return found
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace. Raises StoreFullError."""
-        if table is _BEHIND and self._newest(key) is not None:
-            self._late[key] = value
+        late = self._late[table]
+        if late is not None and late.takes(key):
+            late.rows[key] = value
             return
         try:
             self._txn.put(key, value, True, True, False, self._databases[table])  # faster than by name
@@ -92,17 +81,18 @@ class LmdbTransaction:
             raise self._store.damaged(error) from error
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
-        """Replace the value of a row that is there and changes often; one of _BEHIND costs no page of its own."""
-        if table is _BEHIND:
-            self._late[key] = value
+        """Replace the value of a row that is there and changes often; one that waits in a log costs no page."""
+        late = self._late[table]
+        if late is not None:
+            late.rows[key] = value
         else:
             self.put(table, key, value)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error. Raises StoreFullError."""
-        if table is _BEHIND and self._newest(key) is not None:
-            self._late[key] = GONE
-            self._has_gone = True
+        late = self._late[table]
+        if late is not None:
+            late.delete(key)
         try:
             self._txn.delete(key, db=self._databases[table])
         except lmdb.MapFullError as error:
@@ -126,16 +116,8 @@ class LmdbTransaction:
             rows = (self._scan_back if reverse else self._scan_on)(cursor, start, stop, limit)
         except lmdb.Error as error:
             raise self._store.damaged(error) from error
-        if table is _BEHIND:
-            return [(key, value if (late := self._newest(key)) is None else late) for key, value in rows]
-        return rows
-
-    def _newest(self, key: bytes) -> bytes | None:
-        """Give the value that the table does not have yet, None when it has the truth."""
-        late = self._late.get(key)
-        if late is not None:
-            return None if late is GONE else late
-        return self._behind.pending(key)
+        late = self._late[table]
+        return rows if late is None else late.over(rows, start, stop, limit, reverse=reverse)
 
     @staticmethod
     def _scan_on(cursor: Any, start: bytes, stop: bytes | None, limit: int) -> Rows:
@@ -177,11 +159,15 @@ class LmdbTransaction:
             function()
         self._cursors.clear()
         try:
-            self._behind.write(self._txn, self._late, self._has_gone)
+            for late in self._late:
+                if late is not None:
+                    late.write(self._txn)
             self._txn.commit()
         except lmdb.MapFullError as error:
             raise StoreFullError from error
-        self._behind.committed()
+        for behind in self._store.behind:
+            if behind is not None:
+                behind.committed()
 
     def abort(self) -> None:
         """Forget every change."""
@@ -222,9 +208,7 @@ class LmdbStore:
             self._last_page = 0
             cut = self._make_whole(readonly)
             self.databases = [self._open_table(table, readonly) for table in Table]
-            self.behind = Behind(self.databases[Table.BEHIND], self.databases[_BEHIND])
-            with self._env.begin() as txn:
-                self.behind.load(txn)
+            self.behind = self._open_logs()
             self._env.reader_check()
             if cut:
                 self._read_everything()
@@ -251,12 +235,22 @@ class LmdbStore:
                     raise lmdb.Error("the system grants no address space") from error
                 map_bytes //= 2
 
+    def _open_logs(self) -> list[Behind | None]:
+        """Read the logs of the tables that have one; give them by tables. Raises lmdb.Error, ValueError."""
+        logs: list[Behind | None] = [None] * len(Table)
+        with self._env.begin() as txn:
+            for log, table in LOGS.items():
+                behind = Behind(self.databases[log], self.databases[table], new_ones_wait=table in NEW_ONES_WAIT)
+                behind.load(txn)
+                logs[table] = behind
+        return logs
+
     def _open_table(self, table: Table, readonly: bool) -> Any:
         """Open a table; one that an older version did not have is only there once it is written."""
         try:
             return self._env.open_db(table.name.lower().encode(), create=not readonly)
         except lmdb.NotFoundError:
-            if table is not Table.BEHIND:
+            if table not in LOGS:
                 raise
             return None
 

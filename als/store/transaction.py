@@ -8,7 +8,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Protocol
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Table(IntEnum):
@@ -32,7 +32,8 @@ class Table(IntEnum):
     NEWCOMERS = 15
     TRIALS = 16
     ADMINS = 17
-    BEHIND = 18
+    BEHIND = 18  # the logs of LMDB's engine: of LEASES
+    BEHIND_ADDRESSES = 19
 
 
 Rows = list[tuple[bytes, bytes]]
