@@ -35,26 +35,8 @@ class Computer(NamedTuple):
     left_at: int = 0
 
     def pack(self) -> bytes:
-        """Write what there is of it, the number of addresses, these, IP address, machine_id, `left_at`, and the host.
-
-        A machine_id of 32 hexadecimal digits and an IPv4 address, the usual ones, are written as 16 and 4 bytes.
-        """
-        macs, host, address, machine_id, kind, left_at = self
-        what = _KIND_NUMBERS[kind]
-        where = _ipv4(address)
-        if where is None:
-            where = short_text(address)
-        else:
-            what |= _IPV4
-        which = left = b""
-        if machine_id is not None:
-            digits = _hex_digits(machine_id) if len(machine_id) == 2 * _ID_BYTES else None
-            what |= _ID_TEXT if digits is None else _ID_HEX
-            which = short_text(machine_id) if digits is None else digits
-        if left_at:
-            what |= _LEFT
-            left = TIME.pack(left_at)
-        return b"".join((_pack_head(what, len(macs)), *macs, where, which, left, host.encode()))
+        """Write it; see `pack`."""
+        return pack(*self)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Computer":
@@ -82,6 +64,30 @@ class Computer(NamedTuple):
             left_at = TIME.unpack_from(raw, place)[0]
             place += TIME_BYTES
         return cls(macs, raw[place:].decode(), address, machine_id, _KINDS[what & _KIND], left_at)
+
+
+def pack(
+    macs: list[bytes], host: str, address: str, machine_id: str | None, kind: str | None, left_at: int = NEVER
+) -> bytes:
+    """Write what there is of a computer, how many addresses, these, IP address, machine_id, `left_at`, and the host.
+
+    A machine_id of 32 hexadecimal digits and an IPv4 address, the usual ones, are written as 16 and 4 bytes.
+    """
+    what = _KIND_NUMBERS[kind]
+    where = _ipv4(address)
+    if where is None:
+        where = short_text(address)
+    else:
+        what |= _IPV4
+    which = left = b""
+    if machine_id is not None:
+        digits = _hex_digits(machine_id) if len(machine_id) == 2 * _ID_BYTES else None
+        what |= _ID_TEXT if digits is None else _ID_HEX
+        which = short_text(machine_id) if digits is None else digits
+    if left_at:
+        what |= _LEFT
+        left = TIME.pack(left_at)
+    return b"".join((_pack_head(what, len(macs)), *macs, where, which, left, host.encode()))
 
 
 def _ipv4(text: str) -> bytes | None:

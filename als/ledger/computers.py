@@ -11,11 +11,12 @@ from zlib import crc32
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import MACS_MAX, encode
-from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, computer_key
+from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, StoreCounts, computer_key
 from als.store.transaction import Table, Transaction
 
 MARK_BYTES = 4
 _NO_FINGERPRINT = 0
+_NO_MARK = bytes(MARK_BYTES)
 
 
 class Found(NamedTuple):
@@ -82,8 +83,10 @@ def remember(
     number = found.number
     if number is None and not found.owners:
         get = request.get
-        new = Computer(request["macs"], request["host"], request["address"], get("machine_id") or None, get("kind"))
-        return enter(tx, server, new, fingerprint(encode(request)))
+        macs = list(dict.fromkeys(request["macs"]))
+        new = Computer(macs, request["host"], request["address"], get("machine_id") or None, get("kind"))
+        key = enter(tx, Tally.of(tx, server).store(), server, macs, fingerprint(encode(request)), new.pack())
+        return int.from_bytes(key, "big"), new
     if number is None:
         number = _next_number(tx, server)
         Tally.of(tx, server).store().computers += 1
@@ -116,19 +119,18 @@ def remember(
     return number, new
 
 
-def enter(tx: Transaction, server: int, computer: Computer, mark: int) -> tuple[int, Computer]:
-    """Enter a computer of whose addresses none is known, with its request's fingerprint; give number and record."""
-    number = _next_number(tx, server)
-    Tally.of(tx, server).store().computers += 1
-    macs = computer.macs
-    if len(macs) > 1:
-        macs = list(dict.fromkeys(macs))
-        computer = computer._replace(macs=macs)
-        for mac in macs[1:]:
-            tx.insert(Table.ADDRESSES, mac, pack_owner(number, _NO_FINGERPRINT))
-    tx.insert(Table.ADDRESSES, macs[0], pack_owner(number, mark))
-    tx.insert(Table.COMPUTERS, computer_key(number), computer.pack())
-    return number, computer
+def enter(tx: Transaction, counts: StoreCounts, server: int, macs: list[bytes], mark: int, packed: bytes) -> bytes:
+    """Enter a computer of whose addresses, which all differ, none is known; give its number as in keys.
+
+    `mark` is its request's fingerprint, `packed` its record.
+    """
+    key = computer_key(_next_number(tx, server))
+    counts.computers += 1
+    for mac in macs[1:]:
+        tx.insert(Table.ADDRESSES, mac, key + _NO_MARK)
+    tx.insert(Table.ADDRESSES, macs[0], key + mark.to_bytes(MARK_BYTES, "big"))
+    tx.insert(Table.COMPUTERS, key, packed)
+    return key
 
 
 def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[bytes], mark: int) -> None:

@@ -1,4 +1,4 @@
-"""Seats for new computers, many in a transaction: what their rows and answers have in common is written once.
+"""Seats for new computers, many in a transaction: what their rows and replies have in common is written once.
 
 A grant writes a lease, its due entry, an event, a computer and its addresses. Two grants of a component from one serial
 in one second differ in the computer and the holder alone; so the records' own functions write one that has nothing in
@@ -8,6 +8,10 @@ tests/test_usual.py holds the replies and rows of both against each other, byte 
 
 from typing import Any
 
+import msgspec
+
+from als import computer as records_of_computers
+from als import protocol
 from als.catalog import Catalog, Component, Product
 from als.ledger import computers, grants, leases, newcomers, products, seats
 from als.ledger.computers import fingerprint
@@ -19,7 +23,6 @@ from als.records import (
     LEASE_LONE,
     Computer,
     EventForm,
-    computer_key,
     due_key,
     product_key,
 )
@@ -28,6 +31,8 @@ from als.usual import Usual, computer_of, is_plain
 
 _ADDRESSES, _DUE, _LEASES = Table.ADDRESSES, Table.DUE, Table.LEASES
 _NOBODY = Computer([b""], "", "", None, None)
+_HOLES = dict.fromkeys(("host", "address", "mac", "kind", "version"), protocol.HOLE)  # as they stand in a lease's row
+_encode = protocol.encode
 
 
 class _Form:
@@ -37,37 +42,62 @@ class _Form:
         """Write a grant that has nobody's computer and no holder."""
         tx, tally, number = desk.tx, desk.tally, product.number
         lease = grants.new_lease(desk, product, component, free, b"", "")
-        self._lease = lease.pack()  # the holder and the version come last
-        self._lease_key = product_key(number)
-        self._due = due_key(number, lease.due_at, 0)[:DUE_PREFIX_BYTES] if lease.due_at else None
-        self._event = EventForm(grants.event(desk, product, lease, b"", ""))
-        self._row = active_row(tx, desk.catalog, number, lease, _NOBODY)
-        self._heartbeat_s = product.heartbeat_s
+        self.lease = lease.pack()  # the holder and the version come last
+        self.product = product_key(number)
+        self.due = due_key(number, lease.due_at, 0)[:DUE_PREFIX_BYTES] if lease.due_at else None
+        self.event = EventForm(grants.event(desk, product, lease, b"", ""))
+        row = active_row(tx, desk.catalog, number, lease, _NOBODY)
+        self.row = row
+        self.answer: dict[str, Any] = {"result": "granted", "lease": row, "heartbeat_s": product.heartbeat_s}
+        holes = {**self.answer, "lease": {**row, **_HOLES}}
+        self.reply_start, self.reply = protocol.encode_start(holes), protocol.encode_around_holes(desk.now, holes)
+        self.take = seats.taking(tx, tally, number, free, desk.now)
+        self.usage = tally.usage(number, desk.now)
         self._memo, self._place = tx.memo, seats.memo_of_first(number)
         self._first = tx.memo[self._place]
-        self._take = seats.taking(tx, tally, number, free, desk.now)
-        self._usage, self._counts, self._journal = tally.usage(number, desk.now), tally.store(), desk.journal
-        self._insert = tx.insert
         products.meet(tx, product)
 
     def serves(self) -> bool:
         """Say whether the serial is still the one that R2 takes next."""
         return self._memo.get(self._place) is self._first
 
-    def fill_in(self, number: bytes, who: Computer, holder: bytes, version: str) -> dict[str, Any]:
-        """Write the grant for a computer, whose number is as in keys; give the answer."""
-        mac, host = who.macs[0], who.host
-        self._take()
-        if self._due is not None:
-            self._insert(_DUE, self._due + number, b"")
-        self._insert(_LEASES, self._lease_key + number, self._lease + holder + version.encode())
-        self._counts.leases += 1
-        self._usage.granted += 1
-        self._journal.fill_in(self._event, mac, host)
-        row = self._row.copy()
-        row["host"], row["address"], row["mac"], row["kind"] = host, who.address, mac, who.kind
-        row["version"] = version or None
-        return {"result": "granted", "lease": row, "heartbeat_s": self._heartbeat_s}
+
+class Granted(msgspec.Struct, gc=False):
+    """An answer that grants."""
+
+    form: _Form
+    host: str
+    address: str
+    mac: bytes
+    kind: str | None
+    version: str | None
+
+    def as_fields(self) -> dict[str, Any]:
+        """Give the reply's own keys."""
+        own = {name: getattr(self, name) for name in _HOLES}
+        return {**self.form.answer, "lease": {**self.form.row, **own}}
+
+    def encode(self, request_id: int) -> bytes:
+        """Write the reply."""
+        form = self.form
+        to_host, to_address, to_mac, to_kind, to_version, end = form.reply
+        return b"".join(
+            (
+                form.reply_start,
+                _encode(request_id),
+                to_host,
+                _encode(self.host),
+                to_address,
+                _encode(self.address),
+                to_mac,
+                _encode(self.mac),
+                to_kind,
+                _encode(self.kind),
+                to_version,
+                _encode(self.version),
+                end,
+            )
+        )
 
 
 class Granting:
@@ -81,33 +111,42 @@ class Granting:
         self._now = now
         self._forms: dict[tuple[str, str], _Form] = {}
 
-    def grant(self, usual: Usual, mac: bytes, key: bytes, address: str) -> dict[str, Any] | None:
+    def grant(self, usual: Usual, mac: bytes, key: bytes, address: str) -> Granted | None:
         """Give a seat to a computer whose front address `mac` nobody owns; None when the rules have to decide.
 
         `key` is the sender's, `address` where the acquire came from.
         """
-        form = self._form_of(usual)
+        form = self._forms.get((usual.product, usual.component))
+        if form is None or not form.serves():
+            form = self._new_form(usual)
         computer = computer_of(usual) if form is not None else None
         if form is None or computer is None or computer.macs[0] != mac or not is_plain(computer, usual.version):
             return None  # a first address other than the front one: the key came twice
-        for other in computer.macs[1:]:
-            if self._tx.get(_ADDRESSES, other) is not None:
+        macs, tx = computer.macs, self._tx
+        if len(macs) > 1:
+            macs = list(dict.fromkeys(macs))
+            if any(tx.get(_ADDRESSES, other) is not None for other in macs[1:]):
                 return None
         if not newcomers.is_exempt(self._rules, address):
             desk = self._desk(Sender(key, address))
             if newcomers.refuse(desk) is not None:
                 return None
             newcomers.count(desk)
-        new = Computer(computer.macs, computer.host, computer.address, computer.machine_id or None, computer.kind)
-        number, who = computers.enter(self._tx, self._server, new, fingerprint(usual.computer))
-        return form.fill_in(computer_key(number), who, key[:HOLDER_BYTES], usual.version or "")
-
-    def _form_of(self, usual: Usual) -> _Form | None:
-        """Give the form that serves an acquire; None when it is not licensed, or no seat is there for certain."""
-        form = self._forms.get((usual.product, usual.component))
-        return form if form is not None and form.serves() else self._new_form(usual)
+        host, where, kind, version = computer.host, computer.address, computer.kind, usual.version or None
+        packed = records_of_computers.pack(macs, host, where, computer.machine_id or None, kind)
+        number = computers.enter(tx, self._counts, self._server, macs, fingerprint(usual.computer), packed)
+        form.take()
+        if form.due is not None:
+            tx.insert(_DUE, form.due + number, b"")
+        lease = form.lease + key[:HOLDER_BYTES]
+        tx.insert(_LEASES, form.product + number, lease if version is None else lease + version.encode())
+        self._counts.leases += 1
+        form.usage.granted += 1
+        self._journal.fill_in(form.event, mac, host)
+        return Granted(form, host, where, mac, kind, version)
 
     def _new_form(self, usual: Usual) -> _Form | None:
+        """Make the form that serves an acquire; None when it is not licensed, or no seat is there for certain."""
         product = self._catalog.by_code.get(usual.product)
         component = product.components.get(usual.component) if product is not None else None
         if product is None or component is None or not component.licensed or len(component.code) > LEASE_LONE:
@@ -117,9 +156,9 @@ class Granting:
         free = seats.find_free(self._tx, product.number, self._now)
         if free is None:
             return None
-        form = self._forms[usual.product, usual.component] = _Form(
-            self._desk(Sender(b"", "")), product, component, free
-        )
+        desk = self._desk(Sender(b"", ""))
+        self._counts, self._journal = desk.tally.store(), desk.journal
+        form = self._forms[usual.product, usual.component] = _Form(desk, product, component, free)
         return form
 
     def _desk(self, sender: Sender) -> Desk:

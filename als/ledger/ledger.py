@@ -102,7 +102,8 @@ class Ledger:
         made: tuple[Catalog, quick.Acquire] | None = tx.memo.get("acquiring")
         if made is None or made[0] is not self.catalog:
             made = tx.memo["acquiring"] = self.catalog, self.acquiring(tx, now)
-        return made[1](usual, sender.key, sender.address)
+        answer = made[1](usual, sender.key, sender.address)
+        return answer.as_fields() if answer is not None else None
 
     def renewing(self, tx: Transaction, now: int) -> quick.Renew:
         """Give the function that does `renew_quickly`'s work for many renewals in one transaction and one catalog."""

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from zlib import crc32
 
+import msgspec
+
+from als import protocol
 from als.catalog import Catalog
 from als.ledger import computers, lives, sweep
 from als.ledger.desk import Rules
-from als.ledger.granting import Granting
+from als.ledger.granting import Granted, Granting
 from als.ledger.rows import active_row
 from als.records import (
     COMPUTER_BYTES,
@@ -44,7 +47,22 @@ _unpack_owner = struct.Struct(f">{COMPUTER_BYTES}sI").unpack  # a computer as in
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
-Acquire = Callable[[Usual, bytes, str], dict[str, Any] | None]
+class Told(msgspec.Struct, gc=False):
+    """An answer that tells of a seat which is held."""
+
+    now: int
+    fields: dict[str, Any]
+
+    def as_fields(self) -> dict[str, Any]:
+        """Give the reply's own keys."""
+        return self.fields
+
+    def encode(self, request_id: int) -> bytes:
+        """Write the reply."""
+        return protocol.encode_reply(request_id, self.now, self.fields)
+
+
+Acquire = Callable[[Usual, bytes, str], Granted | Told | None]
 Renew = Callable[[Usual, bytes], dict[str, Any] | None]
 
 
@@ -55,7 +73,7 @@ def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now:
     """
     grant, get = Granting(tx, catalog, rules, server, now).grant, tx.get
 
-    def acquire(usual: Usual, key: bytes, address: str) -> dict[str, Any] | None:
+    def acquire(usual: Usual, key: bytes, address: str) -> Granted | Told | None:
         mac = front_mac(usual.computer)
         if mac is None or usual.want_lease is not None:
             return None
@@ -66,7 +84,7 @@ def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now:
     return acquire
 
 
-def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int) -> dict[str, Any] | None:
+def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int) -> Told | None:
     """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
     if renew(tx, catalog, usual, key, now) is None:
         return None
@@ -75,7 +93,7 @@ def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: byte
     lease = lives.read(tx, product.number, number) if number is not None else None
     assert number is not None and lease is not None, "it was just renewed"
     row = active_row(tx, catalog, product.number, lease, computers.read(tx, number))
-    return {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s}
+    return Told(now, {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s})
 
 
 class _Terms(NamedTuple):

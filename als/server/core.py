@@ -182,9 +182,9 @@ class Core:
                     replies.append(head + encode_id(usual.id) + tail)
                     continue
             else:
-                answer = acquire_quickly(usual, letter.sender, peer_of(letter.frame))
-                if answer is not None:
-                    replies.append(protocol.encode_reply(usual.id, now, answer))
+                acquired = acquire_quickly(usual, letter.sender, peer_of(letter.frame))
+                if acquired is not None:
+                    replies.append(acquired.encode(usual.id))
                     continue
             is_slow = True
             try:

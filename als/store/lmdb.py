@@ -29,7 +29,7 @@ _ASCENDING = frozenset((Table.LEASES, Table.DUE, Table.COMPUTERS, Table.EVENTS))
 class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
-    __slots__ = ("_cursors", "_databases", "_hooks", "_late", "_store", "_txn", "memo")
+    __slots__ = ("_cursors", "_databases", "_hooks", "_late", "_new", "_store", "_txn", "memo")
 
     def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
@@ -37,11 +37,12 @@ class LmdbTransaction:
         self._store = store
         self._databases = store.databases
         self._late = [None if behind is None else Late(behind) for behind in store.behind]  # by tables, as they are
+        self._new: list[Rows] = [[] for _ in Table]  # inserted, and not entered yet, by tables
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        """Give the value, None when there is none."""
+        """Give the value, None when there is none. Raises StoreFullError."""
         late = self._late[table]
         if late is not None:
             value = late.get(key)
@@ -49,8 +50,11 @@ class LmdbTransaction:
                 return value
         try:
             found: bytes | None = self._txn.get(key, None, self._databases[table])
+            if found is None and self._new[table]:
+                self._enter_new(table)
+                found = self._txn.get(key, None, self._databases[table])
         except lmdb.Error as error:
-            raise self._store.damaged(error) from error
+            raise self._store.failure(error) from error
         return found
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
@@ -60,25 +64,26 @@ class LmdbTransaction:
             late.rows[key] = value
             return
         try:
+            if self._new[table]:
+                self._enter_new(table)
             self._txn.put(key, value, True, True, False, self._databases[table])  # faster than by name
-        except lmdb.MapFullError as error:
-            raise StoreFullError from error
         except lmdb.Error as error:
-            raise self._store.damaged(error) from error
+            raise self._store.failure(error) from error
 
     def insert(self, table: Table, key: bytes, value: bytes) -> None:
-        """Insert. Of rows that mostly come in ascending order a page is filled to its end."""
-        if table not in _ASCENDING or not self._append(table, key, value):
+        """Insert. Of rows that mostly come in ascending order many are inserted at once, and fill their pages."""
+        if table in _ASCENDING:
+            self._new[table].append((key, value))
+        else:
             self.put(table, key, value)
 
-    def _append(self, table: Table, key: bytes, value: bytes) -> bool:
-        """Insert behind the last row; False when this is not the place. Raises StoreFullError."""
-        try:
-            return bool(self._txn.put(key, value, True, True, True, self._databases[table]))
-        except lmdb.MapFullError as error:
-            raise StoreFullError from error
-        except lmdb.Error as error:
-            raise self._store.damaged(error) from error
+    def _enter_new(self, table: Table) -> None:
+        """Put the rows that were inserted into the table: behind its last one, or where their place is."""
+        new, self._new[table] = self._new[table], []
+        cursor = self._txn.cursor(self._databases[table])
+        _, appended = cursor.putmulti(new, append=True)
+        if appended < len(new):
+            cursor.putmulti(sorted(new))
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Replace the value of a row that is there and changes often; one that waits in a log costs no page."""
@@ -94,11 +99,11 @@ class LmdbTransaction:
         if late is not None:
             late.delete(key)
         try:
+            if self._new[table]:
+                self._enter_new(table)
             self._txn.delete(key, db=self._databases[table])
-        except lmdb.MapFullError as error:
-            raise StoreFullError from error
         except lmdb.Error as error:
-            raise self._store.damaged(error) from error
+            raise self._store.failure(error) from error
 
     def scan(
         self,
@@ -108,14 +113,19 @@ class LmdbTransaction:
         limit: int = 1000,
         reverse: bool = False,
     ) -> Rows:
-        """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`."""
+        """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`.
+
+        Raises StoreFullError.
+        """
         try:
+            if self._new[table]:
+                self._enter_new(table)
             cursor = self._cursors.get(table)
             if cursor is None:
                 cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
             rows = (self._scan_back if reverse else self._scan_on)(cursor, start, stop, limit)
         except lmdb.Error as error:
-            raise self._store.damaged(error) from error
+            raise self._store.failure(error) from error
         late = self._late[table]
         return rows if late is None else late.over(rows, start, stop, limit, reverse=reverse)
 
@@ -159,6 +169,9 @@ class LmdbTransaction:
             function()
         self._cursors.clear()
         try:
+            for table in _ASCENDING:
+                if self._new[table]:
+                    self._enter_new(table)
             for late in self._late:
                 if late is not None:
                     late.write(self._txn)
@@ -334,8 +347,10 @@ class LmdbStore:
         """Let go of the files."""
         self._env.close()
 
-    def damaged(self, error: Exception) -> StoreError:
-        """Explain an error of the engine in the midst of a transaction, which a sound file does not cause."""
+    def failure(self, error: lmdb.Error) -> StoreError | StoreFullError:
+        """Explain an error of the engine in the midst of a transaction: a sound file causes none but a full map."""
+        if isinstance(error, lmdb.MapFullError):
+            return StoreFullError()
         return StoreError(
             f"the store {self.path} failed ({error}): the file is damaged; als-server check tells more, "
             "or restore a backup"
