@@ -47,6 +47,7 @@ class Behind:
         self.frozen: dict[bytes, bytes] = {}
         self._log = log  # LMDB's handles of the log and of the table
         self._table = table
+        self._gone: set[bytes] = set()  # keys of rows that were deleted after `frozen` was
         self._gathered = 0  # rows written to the log since the last freeze, those replaced twice counted twice
         self._to_enter: list[bytes] = []  # the frozen keys not yet entered, the last first
         self._commits: deque[tuple[int, int]] = deque()  # (number, pieces) of those in the log
@@ -94,22 +95,26 @@ class Behind:
                 key = _LOG_KEY.pack(self._next, piece)
                 txn.put(key, blob[start : start + PIECE_BYTES], append=True, db=self._log)
             after.append((self._note, late, pieces))
+            if has_gone:
+                after.append((self._gone.update, _gone_of(late)))
         if self._to_enter:
-            self._enter_slice(txn, late)
+            self._enter_slice(txn, late, has_gone)
         elif self._frozen_commits:
             self._trim(txn, max(TRIMMED_FOR_ONE * pieces, TRIMMED_ROWS_LEAST))
 
-    def _enter_slice(self, txn: Any, late: Mapping[bytes, bytes]) -> None:
+    def _enter_slice(self, txn: Any, late: Mapping[bytes, bytes], has_gone: bool) -> None:
         """Enter somewhat more rows than have come since, once they make a slice."""
         credit = self._credit + (len(late) * ENTERED_FOR_ONE or SLICE_ROWS_LEAST)  # with nothing else to do, go on
         if credit >= SLICE_ROWS_LEAST:
             rows = min(int(credit), len(self._to_enter))
-            newest = [
-                (key, late.get(key) or self.young.get(key) or self.frozen[key])
-                for key in self._to_enter[: -rows - 1 : -1]
-            ]
+            # Where a younger one waits, reads find that; it is entered in its turn. But what is gone stays away.
+            keys, frozen = self._to_enter[: -rows - 1 : -1], self.frozen
+            entered = [(key, value) for key in keys if (value := frozen[key]) is not GONE]
+            if has_gone or self._gone:
+                gone = self._gone.union(_gone_of(late))
+                entered = [row for row in entered if row[0] not in gone]
             # In one call, for in the order of keys the engine need not look for each place from the root.
-            txn.cursor(self._table).putmulti([row for row in newest if row[1] is not GONE])
+            txn.cursor(self._table).putmulti(entered)
             self._after.append((self._entered, rows))
             credit = 0.0
         self._after.append((self._save, credit))
@@ -154,9 +159,14 @@ class Behind:
 
     def _freeze(self) -> None:
         self.frozen, self.young = self.young, {}
+        self._gone = set()
         self._to_enter = sorted(self.frozen, reverse=True)
         self._frozen_commits = len(self._commits)
         self._gathered = 0
+
+
+def _gone_of(rows: Mapping[bytes, bytes]) -> list[bytes]:
+    return [key for key, value in rows.items() if value is GONE]
 
 
 class Late:

@@ -181,11 +181,18 @@ class LmdbTransaction:
         for behind in self._store.behind:
             if behind is not None:
                 behind.committed()
+        self._forget()
 
     def abort(self) -> None:
         """Forget every change."""
         self._cursors.clear()
         self._txn.abort()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what refers to this transaction: else its rows stay in memory until the collector comes by."""
+        self.memo.clear()
+        self._hooks.clear()
 
 
 class _Writing(threading.Thread):
