@@ -161,7 +161,7 @@ def _core() -> Core:
 
 def letter(body: bytes, sender: bytes, arrived_s: float) -> Letter:
     """A request as the loop hands it to the core, from an address that is not this machine's."""
-    return Letter((), body, sender, {"Peer-Address": "192.0.2.1"}, arrived_s)
+    return Letter((), body, sender, {b"Peer-Address": "192.0.2.1"}, arrived_s)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -129,7 +129,7 @@ class Simulation:
     def _arrive(self, key: bytes, body: bytes, on_reply: Callable[[bytes], None]) -> None:
         if self.core is None:
             return
-        frame = {"Peer-Address": "127.0.0.1" if key == ROOT else "192.0.2.1"}
+        frame = {b"Peer-Address": "127.0.0.1" if key == ROOT else "192.0.2.1"}
         letter = Letter((b"",), body, key, frame, self.machine.monotonic_s())
         self._inbox += [(letter, on_reply)] * (2 if self.world.chance(0.05) else 1)
         if not self._turn_is_due:
@@ -180,7 +180,7 @@ class Simulation:
                 if replies is not None and protocol.decode_reply(replies[place]).get("code") != "unavailable":
                     self.complain(f"{request} was served after {waited_s} s")
                 continue
-            answer = self.model.apply(request, letter.sender, letter.frame["Peer-Address"], now)
+            answer = self.model.apply(request, letter.sender, letter.frame[b"Peer-Address"], now)
             if replies is None:
                 continue
             reply = protocol.decode_reply(replies[place])

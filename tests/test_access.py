@@ -52,7 +52,7 @@ def command(program: str, *arguments: str, **variables: str) -> "subprocess.Comp
 def test_a_message_of_nobody_knows_where_has_no_address() -> None:
     """A peer that was gone before libzmq asked for its address is no reason to stop."""
     assert access.peer_of(zmq.Frame(b"")) == ""
-    assert access.peer_of({"Peer-Address": "192.0.2.1"}) == "192.0.2.1"
+    assert access.peer_of({b"Peer-Address": "192.0.2.1"}) == "192.0.2.1"
 
 
 def test_frames_are_received_lean(monkeypatch: pytest.MonkeyPatch) -> None:

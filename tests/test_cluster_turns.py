@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import etcd_nodes
 
@@ -149,7 +150,7 @@ class Server:
     def letter(self, operation: str, sender: bytes = STRANGER, number: int = 1, **fields: Any) -> Letter:
         """A request that comes now."""
         body = protocol.encode_request(number, operation, fields)
-        return Letter((), body, sender, {"Peer-Address": "127.0.0.1"}, self.read().monotonic_s)
+        return Letter((), body, sender, {b"Peer-Address": "127.0.0.1"}, self.read().monotonic_s)
 
     def ask(self, operation: str, sender: bytes = STRANGER, **fields: Any) -> dict[str, Any]:
         """Make one request in a turn of its own; give the reply."""
@@ -324,7 +325,7 @@ def test_garbage_is_refused_without_the_store(world: World) -> None:
     """What is no request gets its own refusal, also when etcd is away."""
     server = world.server()
     server.door.is_shut, server.is_back = True, False
-    bad = server.letter("hello")._replace(body=b"\xc1")
+    bad = structs.replace(server.letter("hello"), body=b"\xc1")
     assert [reply["code"] for reply in server.turn(bad, server.letter("hello"))] == ["bad_request", "unavailable"]
 
 

@@ -155,7 +155,7 @@ class Loop:
             if len(routing_id) != id_bytes or routing_id[0] != 0:
                 continue  # a client that chose its own id
             try:
-                sender = key_of(frame.get(b"User-Id"))  # half of what a str costs
+                sender = key_of(frame.get(b"User-Id"))
             except (zmq.ZMQError, ValueError):
                 continue  # nobody vouches for the sender
             yield Letter(envelope, frame.bytes, sender, frame, monotonic_s)

@@ -172,23 +172,24 @@ def _gone_of(rows: Mapping[bytes, bytes]) -> list[bytes]:
 class Late:
     """What one transaction adds to a log, over what is there already."""
 
-    __slots__ = ("_behind", "_frozen", "_has_gone", "_young", "rows")
+    __slots__ = ("_behind", "_has_gone", "frozen", "rows", "takes_all", "young")
 
     def __init__(self, behind: Behind) -> None:
         self.rows: dict[bytes, bytes] = {}
         self._behind = behind
-        self._young = behind.young
-        self._frozen = behind.frozen
+        self.young = behind.young
+        self.frozen = behind.frozen
+        self.takes_all = behind.new_ones_wait
         self._has_gone = False
 
     def get(self, key: bytes) -> bytes | None:
         """Give the row's value that the table does not have yet; None when the table has the truth."""
-        value = self.rows.get(key) or self._young.get(key) or self._frozen.get(key)
+        value = self.rows.get(key) or self.young.get(key) or self.frozen.get(key)
         return None if value is GONE else value
 
     def takes(self, key: bytes) -> bool:
         """Say whether a change of this row has to wait here, since it does already, or since all do."""
-        return self._behind.new_ones_wait or self.get(key) is not None
+        return self.takes_all or self.get(key) is not None
 
     def delete(self, key: bytes) -> None:
         """Let the table have the truth, from which the row is deleted at once."""
@@ -199,10 +200,10 @@ class Late:
     def over(self, found: Rows, start: bytes, stop: bytes | None, limit: int, *, reverse: bool) -> Rows:
         """Give what a scan of table and log together finds, from what it found in the table."""
         get = self.get
-        if not self._behind.new_ones_wait:
+        if not self.takes_all:
             return [(key, value if (late := get(key)) is None else late) for key, value in found]
         rows = dict(found)
-        for waiting in (self._frozen, self._young, self.rows):
+        for waiting in (self.frozen, self.young, self.rows):
             for key in waiting:
                 if start <= key and (stop is None or key < stop) and (value := get(key)) is not None:
                     rows[key] = value

@@ -16,7 +16,7 @@ from typing import Any
 import lmdb
 
 from als import files
-from als.store.behind import LOGS, NEW_ONES_WAIT, Behind, Late
+from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
 from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
 
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
@@ -44,9 +44,9 @@ class LmdbTransaction:
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none. Raises StoreFullError."""
         late = self._late[table]
-        if late is not None:
-            value = late.get(key)
-            if value is not None:
+        if late is not None:  # what `late.get` does; a call costs as much again
+            value = late.rows.get(key) or late.young.get(key) or late.frozen.get(key)
+            if value is not None and value is not GONE:
                 return value
         try:
             found: bytes | None = self._txn.get(key, None, self._databases[table])
@@ -72,8 +72,11 @@ class LmdbTransaction:
 
     def insert(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert. Of rows that mostly come in ascending order many are inserted at once, and fill their pages."""
+        late = self._late[table]
         if table in _ASCENDING:
             self._new[table].append((key, value))
+        elif late is not None and late.takes_all:
+            late.rows[key] = value
         else:
             self.put(table, key, value)
 

@@ -192,7 +192,7 @@ def _measure_turns(stages: Stages, office: Office) -> None:
 
     def turn(frames: Sequence[bytes]) -> float:
         reading = system.read()
-        peer = {"Peer-Address": _ADDRESS}
+        peer = {b"Peer-Address": _ADDRESS}
         letters = [Letter((b"",), frame, office.key, peer, reading.monotonic_s) for frame in frames]
         before_s = clock.monotonic_s()
         core.turn(letters, reading)
