@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from als.pace import Rest, hurry
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SECRET_MODE = 0o600
-PACED_BYTES = 1 << 20
+PACED_BYTES = 1 << 18
 
 
 class UnsafeFileError(Exception):
@@ -41,15 +43,16 @@ def write_atomically(path: Path, data: bytes, mode: int = SECRET_MODE) -> None:
 
 
 class PacedWriter(io.FileIO):
-    """A new file that is synced after every PACED_BYTES, and when it is closed.
+    """A new file that is synced after every PACED_BYTES, and when it is closed; `rest` is called after each sync.
 
     So the disk never has much to write at once, and who else waits for it, as a server does at each commit, is hardly
     held up. Raises OSError.
     """
 
-    def __init__(self, path: Path, mode: int = SECRET_MODE) -> None:
+    def __init__(self, path: Path, mode: int = SECRET_MODE, rest: Rest = hurry) -> None:
         super().__init__(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
         self._unsynced_bytes = 0
+        self._rest = rest
 
     def write(self, data: "ReadableBuffer") -> int:
         """Write all of it."""
@@ -74,6 +77,7 @@ class PacedWriter(io.FileIO):
     def _sync(self) -> None:
         os.fsync(self.fileno())
         self._unsynced_bytes = 0
+        self._rest()
 
 
 def give_to_owner_of(folder: Path, file: int | Path) -> None:

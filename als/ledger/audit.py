@@ -37,6 +37,7 @@ from als.records import (
 from als.store.transaction import Table, Transaction
 
 PAGE_ROWS = 10_000
+REST_ROWS = 64
 
 Mend = Callable[[], None]
 
@@ -44,11 +45,15 @@ _UNREADABLE = (ValueError, TypeError, IndexError, KeyError, struct.error, msgpac
 
 
 class Audit:
-    """One walk over a store. `problems` gathers a line for each thing that does not agree."""
+    """One walk over a store. `problems` gathers a line for each thing that does not agree.
 
-    def __init__(self, tx: Transaction, repair: bool = False) -> None:
+    `rest` is called every REST_ROWS, for whoever shares the machine.
+    """
+
+    def __init__(self, tx: Transaction, repair: bool = False, rest: Callable[[], None] = lambda: None) -> None:
         self._tx = tx
         self._repair = repair
+        self._rest = rest
         self.problems: list[str] = []
         self._used: dict[int, int] = defaultdict(int)
         self._pools: dict[int, PoolCounts] = defaultdict(PoolCounts)
@@ -84,7 +89,9 @@ class Audit:
         start = b""
         while True:
             rows = self._tx.scan(table, start, None, PAGE_ROWS)
-            yield from rows
+            for place in range(0, len(rows), REST_ROWS):
+                yield from rows[place : place + REST_ROWS]
+                self._rest()
             if len(rows) < PAGE_ROWS:
                 return
             start = rows[-1][0] + b"\0"

@@ -15,6 +15,7 @@ from pathlib import Path
 from als import files, keyfile
 from als.clock import Reading
 from als.guard import ClockGuard
+from als.pace import Pace, Rest, hurry
 from als.server.core import store_new_server_id, take_up_clock
 from als.server.datadir import SERVER, DataDir, DataDirError
 from als.server.offline import check_apart
@@ -33,7 +34,11 @@ class BackupError(Exception):
 
 
 def make(data: DataDir, target: Path) -> int:
-    """Write a backup of a data folder, running or not, to `target`; give its size in bytes. Raises BackupError."""
+    """Write a backup of a data folder, running or not, to `target`; give its size in bytes. Raises BackupError.
+
+    It works in short stretches, so that a server beside it is hardly held up.
+    """
+    rest = Pace()
     try:
         data.refuse_cluster(
             "etcdctl snapshot save keeps them, or als-server migrate --copy and a backup of that folder"
@@ -47,9 +52,9 @@ def make(data: DataDir, target: Path) -> int:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with tempfile.TemporaryDirectory(prefix=".als-backup-", dir=target.parent) as folder:
-            _copy_store(data, Path(folder))
-            _write_tar(data, Path(folder) / "data.mdb", temporary)
-        _verify(temporary)
+            _copy_store(data, Path(folder), rest)
+            _write_tar(data, Path(folder) / "data.mdb", temporary, rest)
+        _verify(temporary, rest)
         temporary.rename(target)
         files.sync_folder(target.parent)
         return target.stat().st_size
@@ -59,17 +64,20 @@ def make(data: DataDir, target: Path) -> int:
         temporary.unlink(missing_ok=True)
 
 
-def _copy_store(data: DataDir, folder: Path) -> None:
+def _copy_store(data: DataDir, folder: Path, rest: Rest) -> None:
     store = LmdbStore(data.store, readonly=True)
     try:
-        store.copy(folder)
+        store.copy(folder, rest)
     finally:
         store.close()
 
 
-def _write_tar(data: DataDir, store: Path, target: Path) -> None:
+def _write_tar(data: DataDir, store: Path, target: Path, rest: Rest) -> None:
     """Write the members, and have them on the disk."""
-    with files.PacedWriter(target) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        files.PacedWriter(target, rest=rest) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
         tar.add(store, STORE_MEMBER, recursive=False)
         for path in _settings_files(data.path):
             tar.add(path, path.relative_to(data.path).as_posix(), recursive=False)
@@ -84,22 +92,22 @@ def _settings_files(folder: Path) -> Iterator[Path]:
         yield from sorted((folder / name).glob(f"*{_SUFFIXES[name]}"))
 
 
-def _verify(path: Path) -> None:
+def _verify(path: Path, rest: Rest) -> None:
     """Read a backup as a restore would, and hold its books against its leases. Raises BackupError."""
     with tempfile.TemporaryDirectory(prefix=".als-verify-", dir=path.parent) as folder:
-        _extract(path, Path(folder))
-        _audit(Path(folder) / "store")
+        _extract(path, Path(folder), rest)
+        _audit(Path(folder) / "store", rests=True)
 
 
-def _audit(folder: Path) -> None:
-    problems = check_apart(folder, repair=False)
+def _audit(folder: Path, *, rests: bool) -> None:
+    problems = check_apart(folder, repair=False, rests=rests)
     if problems:
         raise BackupError(
             f"the books in it do not agree ({problems[0]}); als-server check --repair mends a stopped server"
         )
 
 
-def _extract(path: Path, folder: Path) -> None:
+def _extract(path: Path, folder: Path, rest: Rest = hurry) -> None:
     """Unpack the members that a backup has, and no others. Raises BackupError."""
     try:
         with tarfile.open(path, "r:") as tar:
@@ -110,7 +118,7 @@ def _extract(path: Path, folder: Path) -> None:
                 assert source is not None
                 target = folder / member.name
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                with files.PacedWriter(target, _mode_of(target)) as file:
+                with files.PacedWriter(target, _mode_of(target), rest) as file:
                     shutil.copyfileobj(source, file)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BackupError(f"{path} cannot be read as a backup: {error}") from None
@@ -151,7 +159,7 @@ def restore(data: DataDir, source: Path, reading: Reading, *, new_identity: bool
         folder = Path(tempfile.mkdtemp(prefix=f".{data.path.name}.restoring-", dir=parent))
         try:
             _extract(source, folder)
-            _audit(folder / "store")
+            _audit(folder / "store", rests=False)
             _take_up(folder, reading, new_identity)
             for path in (*folder.rglob("*"), folder):
                 files.give_to_owner_of(data.path, path)

@@ -61,7 +61,7 @@ class Turns(Protocol):
     """What the loop asks of a server without its sockets; Core says what each does."""
 
     replies_dropped: int
-    letters_max: int  # in a turn
+    letters_max: int  # in a turn, as long as none have to queue
 
     @property
     def guard(self) -> ClockGuard:

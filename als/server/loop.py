@@ -20,7 +20,7 @@ from als.server.backlog import Backlog
 from als.server.core import Letter, Turns, refuse_busy
 from als.server.gathering import Gathering, Pacing
 
-BATCH_MAX = 2_500  # requests that need no queue: some 25 ms
+BATCH_MAX = 2_500  # requests that need no queue, and the most in a turn when there is one: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
 TURN_S_MAX = 0.1  # a turn of long listings ends here: who comes next shall not wait for all of them
 POLL_MS = 1_000
@@ -104,8 +104,8 @@ class Loop:
                 self.every_second()
             if self._sockets.router in events:
                 self._drain(reading)
-            if self._backlog:
-                letters = self._backlog.take(most)
+            if self._backlog:  # a slow disk, say: the more share a commit, the sooner all are served
+                letters = self._backlog.take(BATCH_MAX)
             else:
                 letters, self._fresh = self._fresh[:most], self._fresh[most:]
             self._pacing.served = len(letters)

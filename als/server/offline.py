@@ -17,6 +17,7 @@ from als.clock import Clock
 from als.guard import ClockGuard
 from als.ledger import Ledger, Rules
 from als.ledger.audit import Audit
+from als.pace import Pace, hurry
 from als.protocol import Role
 from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
@@ -45,11 +46,14 @@ def check(data: DataDir, *, repair: bool) -> list[str]:
         data.unlock()
 
 
-def check_apart(folder: Path, repair: bool) -> list[str]:
-    """Check a store in a process of its own, since LMDB aborts it over some damaged pages. Raises StoreError."""
+def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]:
+    """Check a store in a process of its own, since LMDB aborts it over some damaged pages. Raises StoreError.
+
+    `rests`: a server runs on this machine, and goes first.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_check_here, args=(folder, repair, sender))
+    process = context.Process(target=_check_here, args=(folder, repair, rests, sender))
     process.start()
     sender.close()
     try:
@@ -64,7 +68,7 @@ def check_apart(folder: Path, repair: bool) -> list[str]:
     return list(problems)
 
 
-def _check_here(folder: Path, repair: bool, sender: "Connection[Any, Any]") -> None:
+def _check_here(folder: Path, repair: bool, rests: bool, sender: "Connection[Any, Any]") -> None:
     """Check, and send the problems, and what keeps them from being known."""
     if (nowhere := os.open(os.devnull, os.O_WRONLY)) != 2:
         os.dup2(nowhere, 2)  # where LMDB says which of its own lines gave up
@@ -72,7 +76,7 @@ def _check_here(folder: Path, repair: bool, sender: "Connection[Any, Any]") -> N
         store = LmdbStore(folder, readonly=not repair)
         tx = store.begin() if repair else store.snapshot()
         schema.require_current(tx)
-        problems = Audit(tx, repair).run()
+        problems = Audit(tx, repair, Pace() if rests else hurry).run()
         if repair and problems:
             store.submit(tx)
         else:

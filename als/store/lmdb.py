@@ -16,6 +16,7 @@ from typing import Any
 import lmdb
 
 from als import files
+from als.pace import Rest, hurry
 from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
 from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
 
@@ -329,12 +330,12 @@ class LmdbStore:
         """Free the pages that killed readers still pin; give their number."""
         return int(self._env.reader_check())
 
-    def copy(self, folder: Path) -> None:
-        """Copy a consistent snapshot, compacted, into `folder`, a piece at a time. Runs beside the loop.
+    def copy(self, folder: Path, rest: Rest = hurry) -> None:
+        """Copy a consistent snapshot, compacted, into `folder`, a piece at a time. Runs beside a server's loop.
 
         Raises StoreError, OSError.
         """
-        with files.PacedWriter(folder / "data.mdb") as target:
+        with files.PacedWriter(folder / "data.mdb", rest=rest) as target:
             source, sink = os.pipe()
             writing = _Writing(source, target)
             try:
