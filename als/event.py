@@ -123,7 +123,7 @@ class Event(NamedTuple):
 class EventForm:
     """Events that differ in their computer's address and host alone: written once, and filled in for each."""
 
-    __slots__ = ("_back", "_event", "_front")
+    __slots__ = ("_back", "_beyond", "_event", "_front", "time")
 
     def __init__(self, event: Event) -> None:
         """Take an event whose mac and host are empty, but not absent."""
@@ -132,15 +132,12 @@ class EventForm:
         place = _EVENT_HEAD.size + (_SERIAL_ID.size if event.serial_id is not None else 0)
         self._front, self._back = raw[:place], raw[place:]
         self._event = event
-
-    @property
-    def time(self) -> int:
-        """When they happen."""
-        return self._event.time
+        self.time = event.time
+        self._beyond = event_number(event.time + 1, 0)
 
     def fill(self, number: int, mac: bytes, host: str) -> bytes:
-        """Write what `pack` would of the event of this computer."""
-        if event_time(number) != self._event.time:
+        """Write what `pack` would of the event of this computer. Numbers are not below those of its time."""
+        if number >= self._beyond:  # the clock was set back, so the number says another time
             return self._event._replace(mac=mac, host=host).pack(number)
         return self._front + mac + self._back + host.encode()
 

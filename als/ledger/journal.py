@@ -37,6 +37,8 @@ class Journal:
             newest = tx.scan(Table.EVENTS, limit=1, reverse=True)
             last = int.from_bytes(newest[0][0], "big") if newest else 0
         self._last = last
+        self._second = self._first = -1  # of the event before: its second, and the lowest number in it
+        self._counts = self._tally.store()
 
     @classmethod
     def of(cls, tx: Transaction, server: int = 0) -> "Journal":
@@ -57,11 +59,13 @@ class Journal:
         self._tx.insert(Table.EVENTS, event_key(number), form.fill(number, mac, host))
 
     def _next_number(self, time: int) -> int:
-        number = event_number(time, self._server)
+        if time != self._second:
+            self._second, self._first = time, event_number(time, self._server)
+        number = self._first
         if number <= self._last:
             number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
         self._last = self._tx.memo[LAST_EVENT] = number
-        self._tally.store().events += 1
+        self._counts.events += 1
         return number
 
     def deny(self, event: Event, reason: str) -> None:

@@ -58,12 +58,12 @@ def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> N
 def taking(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> Callable[[], None]:
     """Give the function that does `take`'s work, as long as `find_free` would give the same."""
     hour = tally.hour(product, now)
-    own, take_seat, note = hour.own, tally.take_seat, hour.note
+    own, take_seat, note = hour.own, tally.taking(free.number), hour.note
 
     def take_one() -> None:
-        seats = take_seat(free.number)
+        left = take_seat()
         own.used += 1
-        if seats.used == seats.total:
+        if not left:
             _leave_pool(tx, product, free.expires_at, free.number)
         note()
 

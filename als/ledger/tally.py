@@ -110,13 +110,19 @@ class Tally:
             self._hold(Table.SEATS, serial_key(number), seats, raw)
         return seats
 
-    def take_seat(self, number: int) -> Seats:
-        """Count one more seat of a serial as used; give its seats."""
-        seats = self._seats.get(number) or self.seats(number)
-        assert seats is not None and seats.state is SerialState.VALID and seats.used < seats.total
-        seats.used += 1
-        self._taken[number] += 1
-        return seats
+    def taking(self, number: int) -> Callable[[], int]:
+        """Give the function that counts one more seat of a serial as used, and says how many are left."""
+        seats, taken = self.seats(number), self._taken
+        assert seats is not None
+
+        def take_one() -> int:
+            left = seats.total - seats.used
+            assert left > 0 and seats.state is SerialState.VALID
+            seats.used += 1
+            taken[number] += 1
+            return left - 1
+
+        return take_one
 
     def add_seats(self, number: int, seats: Seats) -> None:
         """Enter a new serial."""

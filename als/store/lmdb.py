@@ -73,10 +73,11 @@ class LmdbTransaction:
 
     def insert(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert. Of rows that mostly come in ascending order many are inserted at once, and fill their pages."""
-        late = self._late[table]
         if table in _ASCENDING:
             self._new[table].append((key, value))
-        elif late is not None and late.takes_all:
+            return
+        late = self._late[table]
+        if late is not None and late.takes_all:
             late.rows[key] = value
         else:
             self.put(table, key, value)
