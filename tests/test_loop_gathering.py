@@ -1,4 +1,4 @@
-"""The loop lets lone renewals wait for company, but not while there is more to sweep."""
+"""The loop lets lone renewals wait for company, but not while there is more to sweep; and who gets which reply."""
 
 import socket
 import threading
@@ -80,9 +80,24 @@ class SlowDisk(Turns):
 
 
 @contextmanager
-def served(turns: Turns, pauses: list[float]) -> Iterator["zmq.Socket[bytes]"]:
-    """Run the loop with these turns; give a client's socket."""
-    keys, own = keyfile.generate(), keyfile.generate()
+def connected(port: int, server_key: bytes) -> Iterator["zmq.Socket[bytes]"]:
+    """Give a client's socket."""
+    own = keyfile.generate()
+    client = zmq.Context.instance().socket(zmq.DEALER)
+    try:
+        client.linger = 0
+        client.curve_serverkey, client.curve_publickey = z85.encode(server_key), z85.encode(own.public)
+        client.curve_secretkey = z85.encode(own.secret)
+        client.connect(f"tcp://{HERE}:{port}")
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def served_two(turns: Turns, pauses: list[float]) -> Iterator[tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]]:
+    """Run the loop with these turns; give the sockets of two clients."""
+    keys = keyfile.generate()
     sockets = Sockets(keys, HERE, 0)
     stop, wake = socket.socketpair()
     loop = Loop(turns, sockets, Answering(ANSWER), SystemClock(), wake, pauses.append)
@@ -90,20 +105,22 @@ def served(turns: Turns, pauses: list[float]) -> Iterator["zmq.Socket[bytes]"]:
         turns.router = sockets.router
     thread = threading.Thread(target=loop.run)
     thread.start()
-    client = zmq.Context.instance().socket(zmq.DEALER)
     try:
-        client.linger = 0
-        client.curve_serverkey, client.curve_publickey = z85.encode(keys.public), z85.encode(own.public)
-        client.curve_secretkey = z85.encode(own.secret)
-        client.connect(f"tcp://{HERE}:{sockets.port}")
-        yield client
+        with connected(sockets.port, keys.public) as first, connected(sockets.port, keys.public) as second:
+            yield first, second
     finally:
         stop.send(b"x")
         thread.join()
-        client.close()
         sockets.close()
         stop.close()
         wake.close()
+
+
+@contextmanager
+def served(turns: Turns, pauses: list[float]) -> Iterator["zmq.Socket[bytes]"]:
+    """Run the loop with these turns; give a client's socket."""
+    with served_two(turns, pauses) as (client, _):
+        yield client
 
 
 @pytest.mark.parametrize("more_to_sweep", [False, True])
@@ -129,3 +146,33 @@ def test_what_comes_during_a_commit_is_served_next() -> None:
             assert client.poll(ANSWER_MS_MAX), "there was no answer"
             assert client.recv() == REPLY
     assert sum(turns.turns) == 6 and max(turns.turns) <= turns.letters_max
+
+
+class Mirror(SlowDisk):
+    """A server that sends requests back, and takes whatever has come in one turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters_max = 100
+
+    def turn(self, letters: Sequence[Letter], reading: Reading, has_time: Callable[[], bool] = bool) -> list[bytes]:
+        """Answer all, each with itself."""
+        super().turn(letters, reading, has_time)
+        return [letter.body for letter in letters]
+
+
+def test_each_connection_gets_its_own_replies_in_their_order() -> None:
+    """Replies are sent connection by connection, whatever the order was in which the requests came."""
+    turns = Mirror()
+    with served_two(turns, []) as (first, second):
+        first.send(b"hello")
+        assert turns.committing.wait(ANSWER_MS_MAX / 1_000)
+        for number in range(20):
+            for client, name in ((first, b"first"), (second, b"second")):
+                client.send(b"%s %d" % (name, number))
+        expected = {first: [b"hello", *(b"first %d" % number for number in range(20))]}
+        expected[second] = [b"second %d" % number for number in range(20)]
+        for client, replies in expected.items():
+            for reply in replies:
+                assert client.poll(ANSWER_MS_MAX), "there was no answer"
+                assert client.recv() == reply

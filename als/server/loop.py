@@ -6,6 +6,7 @@ Nothing here waits for a peer: a reply that cannot be sent at once is dropped an
 import contextlib
 import logging
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -161,15 +162,22 @@ class Loop:
             yield Letter(envelope, frame.bytes, sender, frame, monotonic_s)
 
     def _send_all(self, letters: list[Letter], replies: list[bytes]) -> None:
-        """Send each reply; one that cannot leave at once is dropped and counted, never waited for."""
+        """Send each reply; one that cannot leave at once is dropped and counted, never waited for.
+
+        Those of a connection leave one after the other, for then they share packets: messages come from the
+        connections in turn, and each would be a system call at both ends.
+        """
         send, router = _Plain.send, self._sockets.router
         more, last = zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
+        by_connection: defaultdict[tuple[bytes, ...], list[bytes]] = defaultdict(list)
         for letter, reply in zip(letters, replies, strict=True):
-            try:
-                envelope = letter.envelope
-                send(router, envelope[0], more)
-                if len(envelope) > 1:
-                    send(router, b"", more)
-                send(router, reply, last)
-            except zmq.ZMQError:  # gone, or does not read
-                self._core.replies_dropped += 1
+            by_connection[letter.envelope].append(reply)
+        for envelope, theirs in by_connection.items():
+            for reply in theirs:
+                try:
+                    send(router, envelope[0], more)
+                    if len(envelope) > 1:
+                        send(router, b"", more)
+                    send(router, reply, last)
+                except zmq.ZMQError:  # gone, or does not read
+                    self._core.replies_dropped += 1
