@@ -169,13 +169,14 @@ class Loop:
         """
         send, router = _Plain.send, self._sockets.router
         more, last = zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
-        by_connection: defaultdict[tuple[bytes, ...], list[bytes]] = defaultdict(list)
+        by_connection: defaultdict[bytes, list[tuple[tuple[bytes, ...], bytes]]] = defaultdict(list)
         for letter, reply in zip(letters, replies, strict=True):
-            by_connection[letter.envelope].append(reply)
-        for envelope, theirs in by_connection.items():
-            for reply in theirs:
+            envelope = letter.envelope
+            by_connection[envelope[0]].append((envelope, reply))
+        for routing_id, theirs in by_connection.items():
+            for envelope, reply in theirs:
                 try:
-                    send(router, envelope[0], more)
+                    send(router, routing_id, more)
                     if len(envelope) > 1:
                         send(router, b"", more)
                     send(router, reply, last)
