@@ -20,7 +20,7 @@ from als.store.transaction import Rows, Table
 # New addresses come in no order, so they wait too, and whoever lists their table has to look among those that wait.
 LOGS = {Table.BEHIND: Table.LEASES, Table.BEHIND_ADDRESSES: Table.ADDRESSES}
 NEW_ONES_WAIT = (Table.ADDRESSES,)
-GATHERED_ROWS = 65_536  # rows before they are entered: several of them then share a page; 16 MiB of memory
+GATHERED_ROWS = 32_768  # rows before they are entered: several of them then share a page; 8 MiB of memory a table
 SLICE_ROWS_LEAST = 256  # entering fewer at a time would not share pages
 # For each row that comes, so many are entered, and then for each of the log so many deleted: both together have to be
 # done before as many have come again, or more would wait each time. 1 / 1.5 + 1 / 8 is 0.8 of that time.
