@@ -52,7 +52,7 @@ class _Form:
         holes = {**self.answer, "lease": {**row, **_HOLES}}
         self.reply_start, self.reply = protocol.encode_start(holes), protocol.encode_around_holes(desk.now, holes)
         self.take = seats.taking(tx, tally, number, free, desk.now)
-        self.usage = tally.usage(number, desk.now)
+        self.usage, self.counts, self.journal = tally.usage(number, desk.now), tally.store(), desk.journal
         self._memo, self._place = tx.memo, seats.memo_of_first(number)
         self._first = tx.memo[self._place]
         products.meet(tx, product)
@@ -134,15 +134,15 @@ class Granting:
             newcomers.count(desk)
         host, where, kind, version = computer.host, computer.address, computer.kind, usual.version or None
         packed = records_of_computers.pack(macs, host, where, computer.machine_id or None, kind)
-        number = computers.enter(tx, self._counts, self._server, macs, fingerprint(usual.computer), packed)
+        number = computers.enter(tx, form.counts, self._server, macs, fingerprint(usual.computer), packed)
         form.take()
         if form.due is not None:
             tx.insert(_DUE, form.due + number, b"")
         lease = form.lease + key[:HOLDER_BYTES]
         tx.insert(_LEASES, form.product + number, lease if version is None else lease + version.encode())
-        self._counts.leases += 1
+        form.counts.leases += 1
         form.usage.granted += 1
-        self._journal.fill_in(form.event, mac, host)
+        form.journal.fill_in(form.event, mac, host)
         return Granted(form, host, where, mac, kind, version)
 
     def _new_form(self, usual: Usual) -> _Form | None:
@@ -156,9 +156,8 @@ class Granting:
         free = seats.find_free(self._tx, product.number, self._now)
         if free is None:
             return None
-        desk = self._desk(Sender(b"", ""))
-        self._counts, self._journal = desk.tally.store(), desk.journal
-        form = self._forms[usual.product, usual.component] = _Form(desk, product, component, free)
+        form = _Form(self._desk(Sender(b"", "")), product, component, free)
+        self._forms[usual.product, usual.component] = form
         return form
 
     def _desk(self, sender: Sender) -> Desk:

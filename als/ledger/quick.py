@@ -2,8 +2,8 @@
 
 This file does them and gives None for every other request, which the rules of leases.py then decide. A renewal works on
 the lease's bytes in place: the conditions below repeat, as comparisons of bytes, what `_standing` and `_touch` in
-leases.py say in words, and the model test holds both against each other. An acquire only
-finds out whose address it names: granting.py gives seats to new computers.
+leases.py say in words, and the model test holds both against each other. An acquire is only looked at for who owns its
+address: granting.py gives seats to new computers.
 """
 
 import struct
