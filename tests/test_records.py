@@ -15,6 +15,7 @@ from als.records import (
     TIME_MAX,
     Computer,
     Event,
+    EventForm,
     Holder,
     Lease,
     LeaseState,
@@ -136,6 +137,18 @@ def test_empty_and_absent_stay_apart(field: str) -> None:
         event = Event(NOW, "denied", **values)
         number = event_number(NOW, 0)
         assert getattr(Event.unpack(number, event.pack(number)), field) == text
+
+
+@pytest.mark.parametrize("serial_id", [None, 2**64 - 1])
+@pytest.mark.parametrize("passed_s", [0, 1, 86_400])
+def test_a_form_of_an_event_is_filled_in_as_it_would_be_written(serial_id: int | None, passed_s: int) -> None:
+    """Also under a number that says a later time, as after a clock was set back."""
+    event = Event(NOW, "granted", 7, serial_id, b"", "", "agent")
+    form, number = EventForm(event), event_number(NOW + passed_s, 3) + (5 << 10)
+    for mac, host in ((MAC, "pc"), (MAC[::-1], "b\u00fccherei")):
+        filled = event._replace(mac=mac, host=host)
+        assert form.fill(number, mac, host) == filled.pack(number)
+        assert Event.unpack(number, form.fill(number, mac, host)) == filled
 
 
 def test_the_number_of_an_event_tells_its_time() -> None:

@@ -1,5 +1,6 @@
 """The usual requests are a short cut: they answer, and leave byte by byte, what the rules would."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from press import SERVER_KEY, VENDORS, print_serial
 
 WALL_S = 1_800_000_000
 PRODUCT = catalog.builtin().by_code["ATIW"]
+LONG = "x" * 32  # the longest code that the protocol admits, too long for the short form of a lease
 assert PRODUCT.period_s is not None
 PERIOD_S: int = PRODUCT.period_s
 OPERATOR = b"O" * 32
@@ -37,7 +39,7 @@ wishes = st.fixed_dictionaries(
     {
         "op": st.sampled_from(["acquire", "acquire", "renew", "release"]),
         "product": st.just(PRODUCT.code),
-        "component": st.sampled_from(["agent", "agent", "local-console", "storage-server", "none"]),
+        "component": st.sampled_from(["agent", "agent", "local-console", "storage-server", "none", LONG]),
         "computer": computers,
     },
     optional={"version": st.sampled_from(["1", "2", None])},
@@ -63,13 +65,16 @@ NEWCOMERS: list[Step] = [  # the first works off what is due, so the others are 
 ]
 
 
+SOLD = catalog.Catalog([replace(PRODUCT, components={**PRODUCT.components, LONG: catalog.Component(LONG, "Long")})])
+
+
 class Server:
     """A core over a store in memory with a serial of few seats; `more` stands in every request, too."""
 
     def __init__(self, **more: Any) -> None:
         self.store = MemoryStore()
         ledger = Ledger(
-            catalog.builtin(),
+            SOLD,
             server_id="s",
             server_key=SERVER_KEY,
             vendors=VENDORS,
@@ -103,6 +108,7 @@ class Server:
 
 @given(st.lists(steps, min_size=1, max_size=4))
 @example([NEWCOMERS, NEWCOMERS])
+@example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "component": LONG, "version": "1"}, 0)]])
 @example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "host": "\u00fc" * 200}}, 0)]])
 @example([NEWCOMERS[:2], [NEWCOMERS[0], (SENDERS[0], "", {**RUN, "computer": {**PC, "macs": [MACS[1], MACS[0]]}}, 0)]])
 def test_the_short_cut_leads_where_the_rules_lead(turns: list[list[Step]]) -> None:
