@@ -219,3 +219,27 @@ def test_a_row_deleted_while_it_is_entered_stays_away(tmp_path: Path, monkeypatc
         store.close()
         store = LmdbStore(tmp_path)
     store.close()
+
+
+def test_a_row_deleted_before_its_slice_is_entered_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are entered over several commits; one that was deleted in an earlier of them does not come back."""
+    monkeypatch.setattr(behind, "GATHERED_ROWS", 2)
+    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 1)
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    for key in (b"k", b"l"):
+        tx.put(LEASES, key, b"first")
+    store.submit(tx)
+    tx = store.begin()
+    for key in (b"k", b"l"):
+        tx.replace(LEASES, key, b"second")
+    store.submit(tx)
+    tx = store.begin()
+    tx.delete(LEASES, b"l")
+    store.submit(tx)
+    for _ in range(3):
+        store.submit(store.begin())
+        tx = store.begin()
+        assert (tx.get(LEASES, b"l"), tx.scan(LEASES)) == (None, [(b"k", b"second")])
+        tx.abort()
+    store.close()

@@ -53,6 +53,32 @@ def test_reads_its_own_writes(store: Store) -> None:
     tx.abort()
 
 
+@pytest.mark.parametrize("table", [Table.LEASES, Table.EVENTS, Table.ADDRESSES, Table.PRODUCTS])
+def test_inserted_rows_are_there_at_once(store: Store, table: Table) -> None:
+    """Whatever is done next with a row that was inserted, or with its neighbor, finds it."""
+    tx = store.begin()
+    tx.put(table, b"m", b"1")
+    for key in (b"n", b"o", b"p", b"q", b"a", b"r"):
+        tx.insert(table, key, b"1")
+        if key == b"n":
+            assert tx.get(table, b"n") == b"1"
+        elif key == b"o":
+            tx.put(table, b"o", b"2")
+        elif key == b"p":
+            tx.delete(table, b"p")
+        elif key == b"q":
+            tx.replace(table, b"q", b"3")
+    assert tx.get(table, b"p") is None
+    expected = [(b"a", b"1"), (b"m", b"1"), (b"n", b"1"), (b"o", b"2"), (b"q", b"3"), (b"r", b"1")]
+    assert tx.scan(table) == expected
+    assert tx.scan(table, reverse=True, limit=2) == expected[:-3:-1]
+    tx.insert(table, b"s", b"1")
+    store.submit(tx)
+    tx = store.begin()
+    assert tx.scan(table) == [*expected, (b"s", b"1")]
+    tx.abort()
+
+
 def test_abort_takes_everything_back(store: Store) -> None:
     """Nothing of an aborted transaction is seen by the next."""
     fill(store, b"kept", b"changed")
