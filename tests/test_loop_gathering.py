@@ -13,6 +13,7 @@ from zmq.utils import z85
 from als import beacon, keyfile, protocol
 from als.clock import Reading, SystemClock
 from als.guard import ClockGuard
+from als.server import loop
 from als.server.answering import Answering
 from als.server.core import Letter
 from als.server.loop import Loop, Sockets
@@ -100,10 +101,10 @@ def served_two(turns: Turns, pauses: list[float]) -> Iterator[tuple["zmq.Socket[
     keys = keyfile.generate()
     sockets = Sockets(keys, HERE, 0)
     stop, wake = socket.socketpair()
-    loop = Loop(turns, sockets, Answering(ANSWER), SystemClock(), wake, pauses.append)
+    served_by = Loop(turns, sockets, Answering(ANSWER), SystemClock(), wake, pauses.append)
     if isinstance(turns, SlowDisk):
         turns.router = sockets.router
-    thread = threading.Thread(target=loop.run)
+    thread = threading.Thread(target=served_by.run)
     thread.start()
     try:
         with connected(sockets.port, keys.public) as first, connected(sockets.port, keys.public) as second:
@@ -176,3 +177,18 @@ def test_each_connection_gets_its_own_replies_in_their_order() -> None:
             for reply in replies:
                 assert client.poll(ANSWER_MS_MAX), "there was no answer"
                 assert client.recv_multipart()[-1] == reply
+
+
+def test_more_share_a_commit_where_requests_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once more wait than need no queue, as behind a slow disk, a turn holds as many as that."""
+    monkeypatch.setattr(loop, "BATCH_MAX", 5)
+    turns = SlowDisk()
+    with served(turns, []) as client:
+        client.send(protocol.encode_request(1, "hello", {}))
+        assert turns.committing.wait(ANSWER_MS_MAX / 1_000)
+        for number in range(2, 100):
+            client.send(protocol.encode_request(number, "hello", {}))
+        for _ in range(99):
+            assert client.poll(ANSWER_MS_MAX), "there was no answer"
+            assert client.recv() == REPLY
+    assert sum(turns.turns) == 99 and max(turns.turns) == 5

@@ -1,6 +1,9 @@
 """Long work beside a server works for a part of the time only."""
 
+from als.ledger.audit import REST_ROWS, Audit
 from als.pace import REST_FOR_WORK, REST_S_MOST, STRETCH_S, Pace
+from als.store.memory import MemoryStore
+from als.store.transaction import Table
 
 
 class Watch:
@@ -39,3 +42,13 @@ def test_a_slow_disk_does_not_make_it_rest_for_ever() -> None:
     watch.now_s += 60
     rest()
     assert watch.rests_s == [REST_S_MOST]
+
+
+def test_the_check_of_a_store_could_rest_often() -> None:
+    """Whoever holds books against leases is asked to rest every few rows, whatever the size of a table."""
+    rests: list[None] = []
+    tx = MemoryStore().begin()
+    for number in range(10 * REST_ROWS):
+        tx.put(Table.ADMINS, number.to_bytes(32, "big"), b"\x94\xa1n\xa5admin\x00\xa0")
+    Audit(tx, rest=lambda: rests.append(None)).run()
+    assert len(rests) >= 10

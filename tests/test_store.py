@@ -79,6 +79,17 @@ def test_inserted_rows_are_there_at_once(store: Store, table: Table) -> None:
     tx.abort()
 
 
+@pytest.mark.parametrize("ends", ["submit", "abort"])
+def test_a_transaction_that_is_over_keeps_nothing(tmp_path: Path, ends: str) -> None:
+    """What was worked out for it often refers to it, and would keep its rows until the collector comes by."""
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    tx.memo["worked out"] = tx
+    (tx.abort if ends == "abort" else lambda: store.submit(tx))()
+    assert not tx.memo
+    store.close()
+
+
 def test_abort_takes_everything_back(store: Store) -> None:
     """Nothing of an aborted transaction is seen by the next."""
     fill(store, b"kept", b"changed")

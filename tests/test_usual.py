@@ -107,6 +107,7 @@ class Server:
 
 
 @given(st.lists(steps, min_size=1, max_size=4))
+@example([NEWCOMERS])
 @example([NEWCOMERS, NEWCOMERS])
 @example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "component": LONG, "version": "1"}, 0)]])
 @example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "host": "\u00fc" * 200}}, 0)]])
