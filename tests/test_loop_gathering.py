@@ -64,6 +64,8 @@ class SlowDisk(Turns):
         self.letters_max = 2
         self.turns: list[int] = []
         self.committing = threading.Event()
+        self.may_end = threading.Event()
+        self.may_end.set()
         self.router: zmq.Socket[bytes] | None = None
 
     def turn(
@@ -77,6 +79,7 @@ class SlowDisk(Turns):
         if len(self.turns) == 1:
             self.committing.set()
             assert self.router is not None and self.router.poll(ANSWER_MS_MAX), "nothing came"
+            assert self.may_end.wait(ANSWER_MS_MAX / 1_000)
         return [REPLY] * len(letters)
 
 
@@ -183,11 +186,13 @@ def test_more_share_a_commit_where_requests_queue(monkeypatch: pytest.MonkeyPatc
     """Once more wait than need no queue, as behind a slow disk, a turn holds as many as that."""
     monkeypatch.setattr(loop, "BATCH_MAX", 5)
     turns = SlowDisk()
+    turns.may_end.clear()
     with served(turns, []) as client:
         client.send(protocol.encode_request(1, "hello", {}))
         assert turns.committing.wait(ANSWER_MS_MAX / 1_000)
         for number in range(2, 100):
             client.send(protocol.encode_request(number, "hello", {}))
+        turns.may_end.set()
         for _ in range(99):
             assert client.poll(ANSWER_MS_MAX), "there was no answer"
             assert client.recv() == REPLY

@@ -36,7 +36,7 @@ _encode = protocol.encode
 
 
 class _Form:
-    """What all grants of a component from one serial have in common in one transaction."""
+    """What all grants of a component from one serial have in common in one transaction. Making it changes nothing."""
 
     def __init__(self, desk: Desk, product: Product, component: Component, free: seats.Free) -> None:
         """Write a grant that has nobody's computer and no holder."""
@@ -55,7 +55,7 @@ class _Form:
         self.usage, self.counts, self.journal = tally.usage(number, desk.now), tally.store(), desk.journal
         self._memo, self._place = tx.memo, seats.memo_of_first(number)
         self._first = tx.memo[self._place]
-        products.meet(tx, product)
+        self.sold = product
 
     def serves(self) -> bool:
         """Say whether the serial is still the one that R2 takes next."""
@@ -135,6 +135,7 @@ class Granting:
         host, where, kind, version = computer.host, computer.address, computer.kind, usual.version or None
         packed = records_of_computers.pack(macs, host, where, computer.machine_id or None, kind)
         number = computers.enter(tx, form.counts, self._server, macs, fingerprint(usual.computer), packed)
+        products.meet(tx, form.sold)
         form.take()
         if form.due is not None:
             tx.insert(_DUE, form.due + number, b"")
