@@ -1,5 +1,6 @@
 """The command that shows the product at work."""
 
+import contextlib
 import signal
 from types import FrameType
 from typing import Annotated
@@ -24,9 +25,12 @@ def demo(
     from als_tools.demo import Demo  # no other command should wait for what the demo alone needs
     from als_tools.demo_site import Site
     from als_tools.demo_stage import Stage
+    from als_tools.interrupts import held_back
 
     signal.signal(signal.SIGTERM, _interrupt)  # so that whoever stops us finds nothing left behind
-    with Site() as site, Stage() as stage:
+    with contextlib.ExitStack() as played:
+        with held_back():
+            site, stage = played.enter_context(Site()), played.enter_context(Stage())
         Demo(site, stage, seconds).play()
 
 

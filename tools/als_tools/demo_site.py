@@ -23,6 +23,7 @@ from typing import NamedTuple, Self
 from als import keyfile, serial
 from als_agents.client import Client
 from als_tools.failures import Exit, Failure
+from als_tools.interrupts import held_back
 
 HERE = "127.0.0.1"
 SERVER_NAME = "demo"
@@ -82,10 +83,11 @@ class Site:
 
     def close(self) -> None:
         """Stop the server and take the folder away."""
-        try:
-            self._stop()
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with held_back():
+            try:
+                self._stop()
+            finally:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def issue(self, sales: Sequence[Sale]) -> bytes:
         """Be the vendor: make a key, write a catalog and a text file of signed serials. Gives the public key."""
@@ -113,7 +115,7 @@ class Site:
         """Start the server and wait until it serves; give its "ready" line. Raises Failure."""
         errors = self.folder / "server.err"
         options = ["--data-dir", str(self.data_dir), "--bind", HERE, "--port", "0", "--name", SERVER_NAME]
-        with errors.open("wb") as stderr:
+        with errors.open("wb") as stderr, held_back():
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, "run", *options, "--discovery-port", str(self.discovery_port)],
                 stdout=subprocess.PIPE,
