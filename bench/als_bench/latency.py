@@ -10,7 +10,7 @@ from als_bench.closed_loop import no_collection
 from als_bench.open_loop import OpenLoop, Outcome, schedule
 from als_bench.processes import cpu_of
 from als_bench.report import Results
-from als_bench.stage import ALS, ECHO, STEADY, Load, Stage, figures, warnings_of
+from als_bench.stage import ALS, ECHO, STEADY, WARM_UP_S, Load, Stage, figures, warnings_of
 from als_bench.workload import RENEW
 
 HALF = 0.5
@@ -41,6 +41,13 @@ def open_loop(stage: Stage, target: str = ALS) -> OpenLoop:
     return OpenLoop(aim.sockets, tails, wanted=aim.wanted)
 
 
+def warmed_up(stage: Stage, rate_per_s: float, target: str = ALS) -> OpenLoop:
+    """Make the load of `open_loop` and let it come for a while: what is done for the first time takes longer."""
+    loop = open_loop(stage, target)
+    loop.run(schedule(rate_per_s, min(WARM_UP_S, stage.load.duration_s), stage.load.seed))
+    return loop
+
+
 def drive(
     stage: Stage, loop: OpenLoop, due_s: list[float], is_enough: Callable[[float], bool] = lambda now_s: False
 ) -> tuple[Outcome, Results]:
@@ -62,14 +69,16 @@ def run(load: Load, rate_per_s: float | None, folder: Path | None) -> Results:
 def measure_echo(stage: Stage, rate_per_s: float) -> Results:
     """Measure the raw echo's latencies: what machine, sockets and load take, with neither server nor disk."""
     report.tell(f"{rate_per_s:,.0f} messages a second to the echo for {stage.load.duration_s:g} s")
-    outcome = open_loop(stage, ECHO).run(schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
+    loop = warmed_up(stage, rate_per_s, ECHO)
+    outcome = loop.run(schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
     return latencies.summary(outcome.latencies())
 
 
 def measure(stage: Stage, rate_per_s: float) -> Results:
     """Measure latencies at a rate on a stage that stands."""
     report.tell(f"{rate_per_s:,.0f} renewals a second for {stage.load.duration_s:g} s")
-    outcome, cost = drive(stage, open_loop(stage), schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
+    loop = warmed_up(stage, rate_per_s)
+    outcome, cost = drive(stage, loop, schedule(rate_per_s, stage.load.duration_s, stage.load.seed))
     return {
         "rate_per_s": round(rate_per_s),
         "latency": latencies.summary(outcome.latencies()),

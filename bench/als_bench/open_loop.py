@@ -96,7 +96,7 @@ class OpenLoop:
 
         All that was sent is waited for, within LAST_REPLIES_S_MAX.
         """
-        self._received_s = [None] * len(due_s)
+        self._received_s, self._count, self._late_s_max = [None] * len(due_s), Count(), 0.0
         self._hands = [(bare(it).send, tail.__next__) for it, tail in zip(self.sockets, self.tails, strict=True)]
         poller = zmq.Poller()
         for socket in (*self.sockets, *(errand.socket for errand in self.errands)):
