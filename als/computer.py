@@ -4,6 +4,7 @@ Whatever comes in by the protocol comes back as the same text. Changes here are 
 """
 
 import struct
+from binascii import unhexlify
 from typing import NamedTuple
 
 from als.fields import MAC_BYTES, NEVER, TIME, TIME_BYTES, read_text, short_text
@@ -102,7 +103,7 @@ def _ipv4(text: str) -> bytes | None:
 def _hex_digits(text: str) -> bytes | None:
     """Give hexadecimal digits as bytes; None for whatever would not come back as the same text."""
     try:
-        digits = bytes.fromhex(text)
+        digits = unhexlify(text)
     except ValueError:
         return None
     return digits if digits.hex() == text else None

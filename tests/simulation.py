@@ -130,7 +130,7 @@ class Simulation:
         if self.core is None:
             return
         frame = {b"Peer-Address": "127.0.0.1" if key == ROOT else "192.0.2.1"}
-        letter = Letter((b"",), body, key, frame, self.machine.monotonic_s())
+        letter = Letter((key,), body, key, frame, self.machine.monotonic_s())
         self._inbox += [(letter, on_reply)] * (2 if self.world.chance(0.05) else 1)
         if not self._turn_is_due:
             self._turn_is_due = True

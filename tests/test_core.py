@@ -39,7 +39,8 @@ def letter(
     operation: str, sender: bytes = STRANGER, peer: str = "192.0.2.7", arrived_s: float = 0.0, **fields: Any
 ) -> Letter:
     """A request as the loop hands it over."""
-    return Letter((), protocol.encode_request(1, operation, fields), sender, {b"Peer-Address": peer}, arrived_s)
+    envelope = (peer.encode(),)
+    return Letter(envelope, protocol.encode_request(1, operation, fields), sender, {b"Peer-Address": peer}, arrived_s)
 
 
 def ask(core: Core, operation: str, sender: bytes = STRANGER, peer: str = "192.0.2.7", **fields: Any) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Server:
         letters = []
         for sender, address, wish, _ in turn:
             body = protocol.encode({"v": 1, "id": 1, **wish, **self._more}).replace(b"MACS", b"macs")
-            letters.append(Letter((b"",), body, sender, {b"Peer-Address": address}, float(passed_s)))
+            letters.append(Letter((address.encode(),), body, sender, {b"Peer-Address": address}, float(passed_s)))
         return self.core.turn(letters, Reading(WALL_S + passed_s, float(passed_s)))
 
     def rows(self) -> dict[Table, Rows]:

@@ -4,19 +4,21 @@ An address belongs to one computer. Beside its owner the front address of a comp
 request, so that the usual renewal, in which nothing is new, needs no look at the computer's record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import MACS_MAX, encode
-from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, StoreCounts, computer_key
+from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, computer_key
 from als.store.transaction import Table, Transaction
 
 MARK_BYTES = 4
 _NO_FINGERPRINT = 0
 _NO_MARK = bytes(MARK_BYTES)
+_ENTRANCE = "entrance"  # in a transaction's memo
 
 
 class Found(NamedTuple):
@@ -85,10 +87,11 @@ def remember(
         get = request.get
         macs = list(dict.fromkeys(request["macs"]))
         new = Computer(macs, request["host"], request["address"], get("machine_id") or None, get("kind"))
-        key = enter(tx, Tally.of(tx, server).store(), server, macs, fingerprint(encode(request)), new.pack())
+        key = Entrance.of(tx, server).enter(macs, fingerprint(encode(request)), new.pack())
+        Tally.of(tx, server).store().computers += 1
         return int.from_bytes(key, "big"), new
     if number is None:
-        number = _next_number(tx, server)
+        number = Entrance.of(tx, server).next_number()
         Tally.of(tx, server).store().computers += 1
         old = None
     else:
@@ -119,18 +122,39 @@ def remember(
     return number, new
 
 
-def enter(tx: Transaction, counts: StoreCounts, server: int, macs: list[bytes], mark: int, packed: bytes) -> bytes:
-    """Enter a computer of whose addresses, which all differ, none is known; give its number as in keys.
+class Entrance:
+    """Where new computers come in, in one transaction; each number is one more than the highest of this server."""
 
-    `mark` is its request's fingerprint, `packed` its record.
-    """
-    key = computer_key(_next_number(tx, server))
-    counts.computers += 1
-    for mac in macs[1:]:
-        tx.insert(Table.ADDRESSES, mac, key + _NO_MARK)
-    tx.insert(Table.ADDRESSES, macs[0], key + mark.to_bytes(MARK_BYTES, "big"))
-    tx.insert(Table.COMPUTERS, key, packed)
-    return key
+    def __init__(self, tx: Transaction, server: int) -> None:
+        start = server << SERVER_SHIFT
+        stop = (server + 1) << SERVER_SHIFT
+        last = tx.scan(Table.COMPUTERS, computer_key(start), computer_key(stop), limit=1, reverse=True)
+        first = int.from_bytes(last[0][0], "big") + 1 if last else start + 1
+        self.next_number: Callable[[], int] = count(first).__next__
+        self._insert_address = tx.inserting(Table.ADDRESSES)
+        self._insert_computer = tx.inserting(Table.COMPUTERS)
+
+    @classmethod
+    def of(cls, tx: Transaction, server: int) -> "Entrance":
+        """Give this transaction's; `forget` lets it go."""
+        entrance: Entrance | None = tx.memo.get(_ENTRANCE)
+        if entrance is None:
+            entrance = tx.memo[_ENTRANCE] = cls(tx, server)
+        return entrance
+
+    def enter(self, macs: list[bytes], mark: int, packed: bytes) -> bytes:
+        """Enter a computer of whose addresses, which all differ, none is known; give its number as in keys.
+
+        `mark` is its request's fingerprint, `packed` its record. Who enters it counts it.
+        """
+        key = computer_key(self.next_number())
+        insert_address = self._insert_address
+        insert_address(macs[0], key + mark.to_bytes(MARK_BYTES, "big"))
+        if len(macs) > 1:
+            for mac in macs[1:]:
+                insert_address(mac, key + _NO_MARK)
+        self._insert_computer(key, packed)
+        return key
 
 
 def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[bytes], mark: int) -> None:
@@ -156,22 +180,10 @@ def _tell_conflict(tx: Transaction, journal: Journal, other: int, computer: Comp
     )
 
 
-def _next_number(tx: Transaction, server: int) -> int:
-    """One more than the highest of this server."""
-    number: int | None = tx.memo.get("next_computer")
-    if number is None:
-        start = server << SERVER_SHIFT
-        stop = (server + 1) << SERVER_SHIFT
-        last = tx.scan(Table.COMPUTERS, computer_key(start), computer_key(stop), limit=1, reverse=True)
-        number = int.from_bytes(last[0][0], "big") + 1 if last else start + 1
-    tx.memo["next_computer"] = number + 1
-    return number
-
-
 def forget(tx: Transaction, tally: Tally, number: int, computer: Computer) -> None:
     """Remove a computer and its addresses."""
     for mac in computer.macs:
         tx.delete(Table.ADDRESSES, mac)
     tx.delete(Table.COMPUTERS, computer_key(number))
-    tx.memo.pop("next_computer", None)
+    tx.memo.pop(_ENTRANCE, None)  # it may have had the highest number
     tally.store().computers -= 1

@@ -6,6 +6,7 @@ these places, and it is filled in for each. What is no such grant is left to the
 tests/test_usual.py holds the replies and rows of both against each other, byte by byte.
 """
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,8 +14,8 @@ import msgspec
 from als import computer as records_of_computers
 from als import protocol
 from als.catalog import Catalog, Component, Product
-from als.ledger import computers, grants, leases, newcomers, products, seats
-from als.ledger.computers import fingerprint
+from als.ledger import grants, leases, newcomers, products, seats
+from als.ledger.computers import Entrance, fingerprint
 from als.ledger.desk import Desk, Rules, Sender
 from als.ledger.rows import active_row
 from als.records import (
@@ -29,7 +30,7 @@ from als.records import (
 from als.store.transaction import Table, Transaction
 from als.usual import Usual, computer_of, is_plain
 
-_ADDRESSES, _DUE, _LEASES = Table.ADDRESSES, Table.DUE, Table.LEASES
+_ADDRESSES = Table.ADDRESSES
 _NOBODY = Computer([b""], "", "", None, None)
 _HOLES = dict.fromkeys(("host", "address", "mac", "kind", "version"), protocol.HOLE)  # as they stand in a lease's row
 _encode = protocol.encode
@@ -51,15 +52,40 @@ class _Form:
         self.answer: dict[str, Any] = {"result": "granted", "lease": row, "heartbeat_s": product.heartbeat_s}
         holes = {**self.answer, "lease": {**row, **_HOLES}}
         self.reply_start, self.reply = protocol.encode_start(holes), protocol.encode_around_holes(desk.now, holes)
-        self.take = seats.taking(tx, tally, number, free, desk.now)
-        self.usage, self.counts, self.journal = tally.usage(number, desk.now), tally.store(), desk.journal
+        self.journal, self._tally = desk.journal, tally
         self._memo, self._place = tx.memo, seats.memo_of_first(number)
         self._first = tx.memo[self._place]
         self.sold = product
+        self.room = 0  # seats that it may give before anybody has to look again
+        self._found = 0  # of these at first
+        self._take = partial(seats.take, tx, tally, number, free, desk.now)
+        self._serial, self._now = free.number, desk.now
 
     def serves(self) -> bool:
         """Say whether the serial is still the one that R2 takes next."""
         return self._memo.get(self._place) is self._first
+
+    def begin(self) -> None:
+        """Give seats from here on without counting each: all that are free, unless others look at numbers before."""
+        self._tally.defer(self._serial, self._settle)
+        serial = self._tally.seats(self._serial)
+        assert serial is not None
+        self.room = self._found = serial.total - serial.used
+
+    def settle(self) -> None:
+        """Count what was given."""
+        self._tally.settle(self._serial)
+
+    def _settle(self) -> None:
+        given = self._found - self.room
+        self.room = self._found = 0
+        if given:
+            self._take(given)
+            counts = self._tally.store()
+            counts.leases += given
+            counts.computers += given
+            counts.events += given
+            self._tally.usage(self.sold.number, self._now).granted += given
 
 
 class Granted(msgspec.Struct, gc=False):
@@ -110,6 +136,7 @@ class Granting:
         self._server = server
         self._now = now
         self._forms: dict[tuple[str, str], _Form] = {}
+        self._insert_due, self._insert_lease = tx.inserting(Table.DUE), tx.inserting(Table.LEASES)
 
     def grant(self, usual: Usual, mac: bytes, key: bytes, address: str) -> Granted | None:
         """Give a seat to a computer whose front address `mac` nobody owns; None when the rules have to decide.
@@ -134,16 +161,18 @@ class Granting:
             newcomers.count(desk)
         host, where, kind, version = computer.host, computer.address, computer.kind, usual.version or None
         packed = records_of_computers.pack(macs, host, where, computer.machine_id or None, kind)
-        number = computers.enter(tx, form.counts, self._server, macs, fingerprint(usual.computer), packed)
-        products.meet(tx, form.sold)
-        form.take()
+        if not form.room:
+            form.begin()
+            products.meet(tx, form.sold)
+        number = Entrance.of(tx, self._server).enter(macs, fingerprint(usual.computer), packed)
         if form.due is not None:
-            tx.insert(_DUE, form.due + number, b"")
+            self._insert_due(form.due + number, b"")
         lease = form.lease + key[:HOLDER_BYTES]
-        tx.insert(_LEASES, form.product + number, lease if version is None else lease + version.encode())
-        form.counts.leases += 1
-        form.usage.granted += 1
+        self._insert_lease(form.product + number, lease if version is None else lease + version.encode())
         form.journal.fill_in(form.event, mac, host)
+        form.room -= 1
+        if not form.room:
+            form.settle()  # the serial leaves the pool
         return Granted(form, host, where, mac, kind, version)
 
     def _new_form(self, usual: Usual) -> _Form | None:

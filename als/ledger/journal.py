@@ -31,14 +31,14 @@ class Journal:
         self._tx = tx
         self._server = server
         self._own_row = server.to_bytes(2, "big") if server else b""  # so servers do not disturb each other
-        self._tally = Tally.of(tx, server)
+        self._insert = tx.inserting(Table.EVENTS)
         last: int | None = tx.memo.get(LAST_EVENT)
         if last is None:
             newest = tx.scan(Table.EVENTS, limit=1, reverse=True)
             last = int.from_bytes(newest[0][0], "big") if newest else 0
         self._last = last
         self._second = self._first = -1  # of the event before: its second, and the lowest number in it
-        self._counts = self._tally.store()
+        self._counts = Tally.of(tx, server).store()
 
     @classmethod
     def of(cls, tx: Transaction, server: int = 0) -> "Journal":
@@ -51,12 +51,13 @@ class Journal:
     def write(self, event: Event) -> None:
         """Append one event."""
         number = self._next_number(event.time)
-        self._tx.insert(Table.EVENTS, event_key(number), event.pack(number))
+        self._insert(event_key(number), event.pack(number))
+        self._counts.events += 1
 
     def fill_in(self, form: EventForm, mac: bytes, host: str) -> None:
-        """Append one event of many that are alike."""
+        """Append one event of many that are alike; who does so counts them."""
         number = self._next_number(form.time)
-        self._tx.insert(Table.EVENTS, event_key(number), form.fill(number, mac, host))
+        self._insert(event_key(number), form.fill(number, mac, host))
 
     def _next_number(self, time: int) -> int:
         if time != self._second:
@@ -65,7 +66,6 @@ class Journal:
         if number <= self._last:
             number = ((self._last >> SERVER_BITS) + 1) << SERVER_BITS | self._server
         self._last = self._tx.memo[LAST_EVENT] = number
-        self._counts.events += 1
         return number
 
     def deny(self, event: Event, reason: str) -> None:

@@ -4,7 +4,6 @@ The pool table holds the valid serials with a free seat in the order of R2, so f
 of serials. Every change of a pool's numbers happens here, and each brings the hour's history up to date.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from als.ledger.tally import Tally
@@ -50,24 +49,14 @@ def _leave_pool(tx: Transaction, product: int, expires_at: int, number: int) -> 
     tx.memo.pop(memo_of_first(product), None)
 
 
-def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> None:
-    """Count one more seat used on a serial that `find_free` gave in this transaction."""
-    taking(tx, tally, product, free, now)()
-
-
-def taking(tx: Transaction, tally: Tally, product: int, free: Free, now: int) -> Callable[[], None]:
-    """Give the function that does `take`'s work, as long as `find_free` would give the same."""
+def take(tx: Transaction, tally: Tally, product: int, free: Free, now: int, count: int = 1) -> None:
+    """Count more seats used on a serial that `find_free` gave in this transaction."""
     hour = tally.hour(product, now)
-    own, take_seat, note = hour.own, tally.taking(free.number), hour.note
-
-    def take_one() -> None:
-        left = take_seat()
-        own.used += 1
-        if not left:
-            _leave_pool(tx, product, free.expires_at, free.number)
-        note()
-
-    return take_one
+    left = tally.take(free.number, count)
+    hour.own.used += count
+    if not left:
+        _leave_pool(tx, product, free.expires_at, free.number)
+    hour.note()
 
 
 def give_back(tx: Transaction, tally: Tally, product: int, number: int, expires_at: int, now: int) -> None:

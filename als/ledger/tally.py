@@ -84,16 +84,37 @@ class Tally:
         self._usage: dict[tuple[int, int], Usage] = {}
         self._hours: dict[tuple[int, int], Hour] = {}
         self._store: StoreCounts | None = None
+        self._deferred: dict[int, Callable[[], None]] = {}  # by the serial whose seats are taken
         self._is_pinned = False
         tx.at_commit(self.flush)
 
     @classmethod
     def of(cls, tx: Transaction, server: int = 0) -> "Tally":
-        """Give the tally of this transaction."""
+        """Give the tally of this transaction, with all that was deferred. To be asked for again by each request."""
         tally: Tally | None = tx.memo.get(COUNTED)
         if tally is None:
             tally = tx.memo[COUNTED] = cls(tx, server)
+        elif tally._deferred:
+            tally._settle_all()
         return tally
+
+    def defer(self, number: int, settle: Callable[[], None]) -> None:
+        """Have `settle` count what the caller takes of a serial's seats from now on, before anybody looks at numbers.
+
+        Who has deferred taking of the same serial's seats settles now: nobody takes a seat that another has in mind.
+        """
+        self.settle(number)
+        self._deferred[number] = settle
+
+    def settle(self, number: int) -> None:
+        """Count what was deferred of a serial."""
+        settle = self._deferred.pop(number, None)
+        if settle is not None:
+            settle()
+
+    def _settle_all(self) -> None:
+        for number in list(self._deferred):
+            self.settle(number)
 
     def pin(self) -> None:
         """Say that something depends on the numbers as they are here: a reply tells them, or they have decided."""
@@ -110,19 +131,15 @@ class Tally:
             self._hold(Table.SEATS, serial_key(number), seats, raw)
         return seats
 
-    def taking(self, number: int) -> Callable[[], int]:
-        """Give the function that counts one more seat of a serial as used, and says how many are left."""
-        seats, taken = self.seats(number), self._taken
-        assert seats is not None
-
-        def take_one() -> int:
-            left = seats.total - seats.used
-            assert left > 0 and seats.state is SerialState.VALID
-            seats.used += 1
-            taken[number] += 1
-            return left - 1
-
-        return take_one
+    def take(self, number: int, count: int) -> int:
+        """Count seats of a serial as used; give how many are left."""
+        seats = self.seats(number)
+        assert seats is not None and seats.state is SerialState.VALID
+        left = seats.total - seats.used - count
+        assert left >= 0
+        seats.used += count
+        self._taken[number] += count
+        return left
 
     def add_seats(self, number: int, seats: Seats) -> None:
         """Enter a new serial."""
@@ -211,6 +228,7 @@ class Tally:
 
     def flush(self) -> None:
         """Write what has changed into the transaction."""
+        self._settle_all()
         for entry, packed in self._changed():
             self._tx.put(entry.table, entry.key, packed)
 

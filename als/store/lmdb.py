@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class LmdbTransaction:
         self._store = store
         self._databases = store.databases
         self._late = [None if behind is None else Late(behind) for behind in store.behind]  # by tables, as they are
-        self._new: list[Rows] = [[] for _ in Table]  # inserted, and not entered yet, by tables
+        self._new: list[dict[bytes, bytes]] = [{} for _ in Table]  # inserted, and not entered yet, by tables
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
@@ -51,12 +52,9 @@ class LmdbTransaction:
                 return value
         try:
             found: bytes | None = self._txn.get(key, None, self._databases[table])
-            if found is None and self._new[table]:
-                self._enter_new(table)
-                found = self._txn.get(key, None, self._databases[table])
         except lmdb.Error as error:
             raise self._store.failure(error) from error
-        return found
+        return self._new[table].get(key) if found is None else found
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace. Raises StoreFullError."""
@@ -65,30 +63,34 @@ class LmdbTransaction:
             late.rows[key] = value
             return
         try:
-            if self._new[table]:
-                self._enter_new(table)
-            self._txn.put(key, value, True, True, False, self._databases[table])  # faster than by name
+            if key in self._new[table]:
+                self._new[table][key] = value
+            else:
+                self._txn.put(key, value, True, True, False, self._databases[table])  # faster than by name
         except lmdb.Error as error:
             raise self._store.failure(error) from error
 
     def insert(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert. Of rows that mostly come in ascending order many are inserted at once, and fill their pages."""
-        if table in _ASCENDING:
-            self._new[table].append((key, value))
-            return
+        self.inserting(table)(key, value)
+
+    def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
+        """Give the function that inserts into one table."""
         late = self._late[table]
+        if table in _ASCENDING:
+            return self._new[table].__setitem__
         if late is not None and late.takes_all:
-            late.rows[key] = value
-        else:
-            self.put(table, key, value)
+            return late.rows.__setitem__
+        return partial(self.put, table)
 
     def _enter_new(self, table: Table) -> None:
         """Put the rows that were inserted into the table: behind its last one, or where their place is."""
-        new, self._new[table] = self._new[table], []
+        new = self._new[table]
         cursor = self._txn.cursor(self._databases[table])
-        _, appended = cursor.putmulti(new, append=True)
+        _, appended = cursor.putmulti(new.items(), append=True)
         if appended < len(new):
-            cursor.putmulti(sorted(new))
+            cursor.putmulti(sorted(new.items()))
+        new.clear()  # in place, for `inserting` has given it away
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Replace the value of a row that is there and changes often; one that waits in a log costs no page."""
@@ -104,9 +106,8 @@ class LmdbTransaction:
         if late is not None:
             late.delete(key)
         try:
-            if self._new[table]:
-                self._enter_new(table)
-            self._txn.delete(key, db=self._databases[table])
+            if self._new[table].pop(key, None) is None:
+                self._txn.delete(key, db=self._databases[table])
         except lmdb.Error as error:
             raise self._store.failure(error) from error
 

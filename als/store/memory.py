@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from als.store.transaction import COMMITTED, Completion, Rows, Table, Transaction
@@ -46,6 +47,10 @@ class MemoryTransaction:
         """Insert. Here, where tests look on, the caller's word is checked."""
         assert key not in self._tables[table].values
         self.put(table, key, value)
+
+    def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
+        """Give the function that inserts into one table."""
+        return partial(self.insert, table)
 
     replace = put
 

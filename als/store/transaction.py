@@ -60,6 +60,10 @@ class Transaction(Protocol):
         """Do what `put` does, for a row that is not there: that is the caller's word, and nobody has to look."""
         ...
 
+    def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
+        """Give the function that does `insert`'s work for one table, for who inserts many rows."""
+        ...
+
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Do what `put` does, for a row that is there and changes often: an engine may make this cheaper."""
         ...

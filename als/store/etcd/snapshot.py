@@ -4,6 +4,7 @@ Nothing that it shows has to be compared, so it may be as large as it likes; etc
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from als.store.etcd import reading
@@ -75,6 +76,10 @@ class EtcdSnapshot:
         self._own[self._keys.name(table, key)] = value
 
     insert = replace = put
+
+    def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
+        """Give the function that inserts into one table."""
+        return partial(self.insert, table)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Let `get` show no value."""

@@ -8,6 +8,7 @@ Makes no call itself; `memo` should hold nothing that a unit which stands alone 
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from als.store.etcd.cache import UNKNOWN, Cache, Unknown, after
@@ -137,6 +138,10 @@ class EtcdTransaction:
         if table is MARKED:
             self.inserted.add(self._heads[table] + key)
         self.put(table, key, value)
+
+    def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
+        """Give the function that inserts into one table."""
+        return partial(self.insert, table)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""
