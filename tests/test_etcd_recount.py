@@ -114,13 +114,14 @@ def test_seats_that_are_too_few_are_not_counted_anew(client: EtcdClient) -> None
     assert used(race) == 4
 
 
-def test_a_serial_that_would_get_full_is_not_counted_anew(client: EtcdClient) -> None:
-    """Two seats each are too many of three, though neither alone has filled the serial."""
-    race = started(client, seats=3)
-    both = [(place, acquire(10 * place + number)) for place in (0, 1) for number in (1, 2)]
-    assert served(race, *both) == [0, 2]
+@pytest.mark.parametrize(("seats", "each"), [(3, 2), (6, 3)])
+def test_a_serial_that_would_get_full_is_not_counted_anew(client: EtcdClient, seats: int, each: int) -> None:
+    """Together they want all seats or more, though neither alone has filled the serial."""
+    race = started(client, seats)
+    both = [(place, acquire(10 * place + number)) for place in (0, 1) for number in range(1, each + 1)]
+    assert served(race, *both) == [0, each]
     race.finish()
-    assert used(race) == 4
+    assert used(race) == 2 * each
 
 
 def test_denials_at_both_do_not_disturb_each_other(client: EtcdClient) -> None:

@@ -79,6 +79,21 @@ def test_inserted_rows_are_there_at_once(store: Store, table: Table) -> None:
     tx.abort()
 
 
+@pytest.mark.parametrize("table", [Table.LEASES, Table.ADDRESSES, Table.PRODUCTS])
+def test_rows_are_inserted_after_a_look_as_before(store: Store, table: Table) -> None:
+    """The function that inserts many rows is good for the whole transaction, whatever is done in between."""
+    tx = store.begin()
+    insert = tx.inserting(table)
+    insert(b"a", b"1")
+    assert tx.scan(table) == [(b"a", b"1")]
+    insert(b"c", b"1")
+    assert tx.get(table, b"c") == b"1"
+    store.submit(tx)
+    tx = store.begin()
+    assert tx.scan(table) == [(b"a", b"1"), (b"c", b"1")]
+    tx.abort()
+
+
 @pytest.mark.parametrize("ends", ["submit", "abort"])
 def test_a_transaction_that_is_over_keeps_nothing(tmp_path: Path, ends: str) -> None:
     """What was worked out for it often refers to it, and would keep its rows until the collector comes by."""

@@ -63,6 +63,10 @@ NEWCOMERS: list[Step] = [  # the first works off what is due, so the others are 
     (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "macs": [MACS[1], MACS[2], MACS[1]]}, "version": "1"}, 0),
     (SENDERS[1], "192.0.2.7", {**RUN, "computer": {**PC, "macs": MACS[3:], "machine_id": ""}}, 0),
 ]
+ONE_BY_ONE: list[Step] = [
+    (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "macs": [mac]}, "component": component}, 0)
+    for mac, component in zip(MACS, ("agent", "local-console") * 2, strict=True)
+]
 
 
 SOLD = catalog.Catalog([replace(PRODUCT, components={**PRODUCT.components, LONG: catalog.Component(LONG, "Long")})])
@@ -109,6 +113,8 @@ class Server:
 @given(st.lists(steps, min_size=1, max_size=4))
 @example([NEWCOMERS])
 @example([NEWCOMERS, NEWCOMERS])
+@example([[NEWCOMERS[0], *ONE_BY_ONE]])
+@example([[step for newcomer in ONE_BY_ONE for step in (NEWCOMERS[0], newcomer)]])
 @example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "component": LONG, "version": "1"}, 0)]])
 @example([[NEWCOMERS[0], (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "host": "\u00fc" * 200}}, 0)]])
 @example([NEWCOMERS[:2], [NEWCOMERS[0], (SENDERS[0], "", {**RUN, "computer": {**PC, "macs": [MACS[1], MACS[0]]}}, 0)]])

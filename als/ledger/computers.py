@@ -136,7 +136,7 @@ class Entrance:
 
     @classmethod
     def of(cls, tx: Transaction, server: int) -> "Entrance":
-        """Give this transaction's; `forget` lets it go."""
+        """Give this transaction's."""
         entrance: Entrance | None = tx.memo.get(_ENTRANCE)
         if entrance is None:
             entrance = tx.memo[_ENTRANCE] = cls(tx, server)
@@ -185,5 +185,4 @@ def forget(tx: Transaction, tally: Tally, number: int, computer: Computer) -> No
     for mac in computer.macs:
         tx.delete(Table.ADDRESSES, mac)
     tx.delete(Table.COMPUTERS, computer_key(number))
-    tx.memo.pop(_ENTRANCE, None)  # it may have had the highest number
     tally.store().computers -= 1
