@@ -4,6 +4,7 @@ The member is started when the first test asks for it.
 """
 
 import compileall
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -23,12 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
     Where PYTHONDONTWRITEBYTECODE is set, each start would compile anew, a quarter of its time. And xdist would begin
     the files with few tests last, which are the longest.
     """
+    _heed_signals()
     if hasattr(config, "workerinput"):
         return
     for folder in _CODE:
         compileall.compile_dir(Path(__file__).parent.parent / folder, quiet=2)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def _heed_signals() -> None:
+    """Let ctrl-C and a hung-up terminal mean something again, for us and all that we start.
+
+    What runs under nohup or in a script's background ignores them, and so would every program that a test interrupts.
+    """
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL, "SIGQUIT": signal.SIG_DFL}
+    for name, handler in usual.items():
+        number = getattr(signal, name, None)  # Windows has only the first
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

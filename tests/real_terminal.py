@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import pytest
 
+from als import clock
+
 TIMEOUT_S = 30.0  # far above what anything takes, for machines that do much else
 LOOK_AGAIN_S = 0.25
 READ_BYTES = 65_536
@@ -71,8 +73,10 @@ class Pty:
             self.output += os.read(self._main, READ_BYTES).decode("utf-8", "replace")
 
     def wait(self) -> int:
-        """Wait for the end, reading on; give the exit code."""
+        """Wait for the end, reading on, but not for ever; give the exit code."""
+        end_s = clock.monotonic_s() + TIMEOUT_S
         while self.process.poll() is None:
+            assert clock.monotonic_s() < end_s, f"it did not end: {self.output!r}"
             if select.select([self._main], [], [], LOOK_AGAIN_S)[0]:
                 self.output += os.read(self._main, READ_BYTES).decode("utf-8", "replace")
         while select.select([self._main], [], [], 0)[0]:
