@@ -6,6 +6,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,13 @@ def environment(**extra: str) -> dict[str, str]:
     unwanted = ("COLUMNS", "LINES")
     kept = {key: value for key, value in os.environ.items() if key not in unwanted and not key.startswith("ALS_")}
     return kept | extra
+
+
+def free_udp_port() -> int:
+    """Find a port for discovery that nobody uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 class ServerProcess:

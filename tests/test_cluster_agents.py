@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from als import clock, keyfile
 from als_agents import LicensedComponent, discovery
 from als_agents.discovery import EVERYBODY_HERE
 from contract_client import Client
-from server_process import Product, ServerProcess, Site, environment, product_text
+from server_process import Product, ServerProcess, Site, environment, free_udp_port, product_text
 
 ALS = Path(sys.executable).with_name("als")
 MAC = bytes.fromhex("020000000001")
@@ -64,14 +63,6 @@ class Cluster:
     def addresses(self) -> list[str]:
         """Where they are, as agents are told."""
         return [f"127.0.0.1:{server.port}" for server in self.servers]
-
-
-def free_udp_port() -> int:
-    """Give a port that nobody uses for UDP."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        port: int = udp.getsockname()[1]
-        return port
 
 
 @pytest.fixture

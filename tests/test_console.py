@@ -1,7 +1,6 @@
 """The Management Console against a real server: connecting, the two views, adding, removing, roles, events, usage."""
 
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from als_tools.console import window
 from als_tools.console.listing_table import ListingTable
 from als_tools.options import Access
 from console_pilot import Desk, Office, access_of, address_of, at_the_console
-from server_process import Product, Site
+from server_process import Product, Site, free_udp_port
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +68,6 @@ def column(desk: Desk, number: int) -> list[str]:
     """Give a column's cells as they are shown."""
     shown = table(desk)
     return [shown.get_row_at(row)[number].plain for row in range(shown.row_count)]
-
-
-def free_udp_port() -> int:
-    """Find a port for discovery that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_local_computer(tmp_path: Path) -> None:

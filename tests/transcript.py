@@ -17,7 +17,6 @@ files anew from what is on the screen, set ALS_WRITE_TRANSCRIPTS=1, and read wha
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from typing import Any
 
 from als import clock
 from contract_client import Client, Vendor, as_refused
-from server_process import ServerProcess, environment
+from server_process import ServerProcess, environment, free_udp_port
 
 FOLDER = Path(__file__).with_name("transcripts")
 WRITE_VARIABLE = "ALS_WRITE_TRANSCRIPTS"
@@ -108,7 +107,7 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.discovery_port = _free_udp_port()
+        self.discovery_port = free_udp_port()
         self.vendor = Vendor()
         self.data_dir = folder / "data"
         (self.data_dir / "vendors").mkdir(parents=True)
@@ -211,10 +210,3 @@ def play(path: Path, scene: Scene) -> Iterator[tuple[Step, list[str]]]:
     """Do a transcript's steps one after the other; give each with what it really showed."""
     for step in read(path)[0]:
         yield step, scene.do(step.line)
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port

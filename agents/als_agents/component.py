@@ -50,7 +50,7 @@ class LicensedComponent:
     """A license for one component of a product on this computer, kept from `open` to `close`.
 
     - `server`: HOST, HOST:PORT, or several; None takes ALS_SERVER, the stored parameters, or a search.
-    - `server_key`: the server's public key, 40 characters or 32 bytes; with it nothing is searched or pinned.
+    - `server_key`: the server's public key, 40 characters or 32 bytes; nobody else is believed, nothing pinned.
     - `works_offline`: silence never stops the component; None takes what the server's catalog said last.
     - `vendor_key`, `product_number`: only serials that this vendor signed for this product count;
       `requires_lock` wants them locked to their server.

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from als_agents import flags
 from als_agents.commands import EXIT_DONE, say
-from als_agents.errors import KeyChanged, ServerNotFound, SeveralServers
-from als_agents.network import Network
+from als_agents.errors import KeyChanged, SeveralServers
 from als_agents.server import Server, pin_of
 from als_agents.server_address import address_text
 from als_agents.workplace import Caller, Workplace
@@ -24,7 +23,7 @@ def configure(settings: argparse.Namespace, ask: Callable[[str], str] = input, i
     if argument is None and not settings.search and asks:
         say("License server: type its name or address, or press Enter to search the local network.")
         argument = ask("> ").strip() or None
-    found = _named(workplace, argument) if argument is not None else [_searched(ask if asks else None)]
+    found = _named(workplace, argument) if argument is not None else [_searched(workplace, ask if asks else None)]
     for addresses in found:
         _believe(workplace, addresses, ask if asks else None)
     servers = [server for addresses in found for server in addresses]
@@ -46,13 +45,9 @@ def _named(workplace: Workplace, argument: str) -> list[list[Server]]:
     return [workplace.finder.look_everywhere(name) for name in argument.split(",") if name.strip()]
 
 
-def _searched(ask: Callable[[str], str] | None) -> list[Server]:
+def _searched(workplace: Workplace, ask: Callable[[str], str] | None) -> list[Server]:
     """Search, and let a person choose among several; give its addresses. Raises ServerNotFound, SeveralServers."""
-    found = [
-        [Server(*place, row.key, row.server_id, row.name) for place in row.addresses] for row in Network().search()
-    ]
-    if not found:
-        raise ServerNotFound("no license server was found on this network; give one with --server HOST or HOST:PORT")
+    found = workplace.finder.search(workplace.server_key)
     if len(found) == 1:
         return found[0]
     names = [_with_addresses(servers) for servers in found]

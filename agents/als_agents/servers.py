@@ -88,12 +88,12 @@ class Finder:
         """Find the one server that is meant; of several in a list the first that answers.
 
         One that poses as a known server, with another key, is passed over where the known one is there too.
-        `server_key` is believed and needs no search. `confirm` is asked where `trust` is "ask". Raises
+        `server_key` is believed, and nobody else is: it needs no search where a host is named. `confirm` is asked where `trust` is "ask". Raises
         BadServerArgument, ServerNotFound, SeveralServers, KeyChanged, NotTrusted, FolderUnusable.
         """
         lists = self._chosen(argument, server_key)
         if not lists:
-            found = self._searched()
+            found = self.search(server_key)
             genuine = [servers for servers in found if self._standing(servers[0]) < 2] or found
             return self._trusted(_only(genuine), trust, confirm)[0]
         servers = self._usable(lists, trust, confirm)
@@ -119,7 +119,7 @@ class Finder:
         """
         lists = self._chosen(argument, server_key)
         if not lists:
-            found = sorted(self._searched(), key=lambda servers: self._standing(servers[0]))
+            found = sorted(self.search(server_key), key=lambda servers: self._standing(servers[0]))
             lists = [_constant(servers) for servers in found]
         servers = self._usable(lists, trust, confirm)
         return spread([place for server in servers for place in self._places(server)], self._shuffle)
@@ -144,7 +144,7 @@ class Finder:
         """See which server is there now as `look` does; give each address at which it was seen."""
         if argument is not None:
             return self._asked_or_searched(server_address.parse(argument))
-        return _only(self._searched())
+        return _only(self.search())
 
     def find_elsewhere(self, servers: Sequence[Server]) -> list[Server]:
         """Search for servers that are silent where they used to be; their keys tell them from all others.
@@ -270,11 +270,24 @@ class Finder:
             raise _several([self._servers(server)[0] for server in named])
         return self._servers(named[0])
 
-    def _searched(self) -> list[list[Server]]:
+    def search(self, server_key: bytes | None = None) -> list[list[Server]]:
         """Search: for each server found its addresses. This machine's own server is there without a search.
 
-        Where the user named a data folder, its server is meant and no other.
+        Where the user named a data folder, its server is meant and no other. With `server_key` only who has this key
+        is found, and believed. Raises ServerNotFound.
         """
+        found = self._whoever()
+        if server_key is None:
+            return found
+        genuine = [servers for servers in found if servers[0].key == server_key]
+        if not genuine:
+            raise ServerNotFound(
+                f"no license server with the key {keyfile.fingerprint(server_key)} was found on this network; "
+                "give one as HOST or HOST:PORT, or check the key"
+            )
+        return [[replace(server, origin="given") for server in servers] for servers in genuine]
+
+    def _whoever(self) -> list[list[Server]]:
         found = self._net.search()
         local_key = self._local_key()
         own = [server for server in found if server.key == local_key]
