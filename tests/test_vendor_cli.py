@@ -253,6 +253,19 @@ def test_products_of_ones_own(run: Run, tmp_path: Path) -> None:
     refused(run("issue", "--product", "PAINT", "--seats", 2, "--catalog", tmp_path / "none"), 1, "cannot be read")
 
 
+def test_catalog_beside_the_key_needs_no_naming(run: Run, tmp_path: Path) -> None:
+    """Where als-server add-vendor looks for NAME.toml, issue and show look too, unless another catalog is named."""
+    assert run("init", "acme").code == 0
+    refused(run("issue", "--product", "paint", "--seats", 2), 2, "there is no product")
+    (tmp_path / "keys" / "acme.toml").write_text(CATALOG)
+    (tmp_path / "other.toml").write_text(CATALOG.replace("PAINT", "BRUSH"))
+    result = run("issue", "--product", "paint", "--seats", 2)
+    assert result.code == 0
+    assert "PAINT" in run("show", result.out.strip()).out
+    refused(run("issue", "--product", "paint", "--seats", 2, "--catalog", tmp_path / "other.toml"), 2, "is no product")
+    assert run("issue", "--product", "paint", "--seats", 2, "--key", tmp_path / "keys" / "acme.pem").code == 0
+
+
 def test_issued_serials_for_programs(run: Run, tmp_path: Path) -> None:
     """--json gives one document with all fields, --plain the serial and the other fields with tabs."""
     run("init")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 from als import clock
 from als.keyfile import KeyFileError, KeyPair
 from als.protocol import Refusal
+from als_agents import arguments
 from als_agents.errors import ClientError, NoAnswer, Refused
-from als_agents.license_thread import LicenseThread
+from als_agents.license_thread import BAD_SETTINGS, LicenseThread
 from als_agents.server import read_server_key
 from als_agents.session import LAPSED, NO_ANSWER, Event, Notice, Session, State
 from als_agents.workplace import Workplace
@@ -44,6 +45,10 @@ class InvalidLicense(Exception):
         super().__init__(f"invalid license: {reason}")
         self.code = code
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Let it be pickled, as process pools do."""
+        return type(self), (self.code, self.reason)
 
 
 class LicensedComponent:
@@ -80,15 +85,26 @@ class LicensedComponent:
         on_regained: Callable[[], object] | None = None,
         release_on_close: bool = False,
         wait_s: float = OPEN_S_MAX,
-        client_dir: Path | None = None,
+        client_dir: Path | str | None = None,
         identity: KeyPair | None = None,
         computer: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises ValueError for a vendor key that is none, ImportError for one without `cryptography`."""
+        """Raises ValueError for a vendor key that is none, or is missing though `requires_lock`; ImportError for one
+
+        without `cryptography`; TypeError for an argument of another type.
+        """
+        arguments.expect(str, product=product, component=component)
+        arguments.expect(str, optional=True, version=version)
+        arguments.expect(int, optional=True, product_number=product_number)
+        arguments.expect(int | float, wait_s=wait_s)
+        arguments.expect(KeyPair, optional=True, identity=identity)
+        arguments.expect(Mapping, optional=True, computer=computer)
+        if requires_lock and vendor_key is None:
+            raise ValueError("requires_lock needs the vendor_key by which a lock is checked")
         self.product = product
         self.component = component
         self.version = version
-        self._server = server if server is None or isinstance(server, str) else ",".join(server)
+        self._server = arguments.as_server(server)
         self._server_key = server_key
         self._works_offline = works_offline
         self._vendor = _vendor(vendor_key, product, product_number, requires_lock)
@@ -96,7 +112,7 @@ class LicensedComponent:
         self._on_regained = on_regained
         self._release_on_close = release_on_close
         self._wait_s = wait_s
-        self._client_dir = client_dir
+        self._client_dir = arguments.as_folder(client_dir)
         self._identity = identity
         self._computer = computer
         self._thread: LicenseThread | None = None
@@ -121,7 +137,8 @@ class LicensedComponent:
 
     def __repr__(self) -> str:
         """Show product, component and state."""
-        state = "closed" if self._session is None else self._session.state.value
+        is_closed = self._session is None or (self._thread is None and not self._is_open)
+        state = "closed" if is_closed or self._session is None else self._session.state.value
         return f"<LicensedComponent {self.product}/{self.component} {state}>"
 
     @property
@@ -159,16 +176,21 @@ class LicensedComponent:
     def check(self) -> None:
         """Raise InvalidLicense unless the program may go on."""
         lost = self._lost
+        if not self._is_open:
+            raise InvalidLicense(CLOSED.code, CLOSED.message)
         if lost is not None:
             raise InvalidLicense(lost.code, lost.reason)
         if not self.is_held:
-            why = LAPSED if self._is_open else CLOSED
-            raise InvalidLicense(why.code, why.message)
+            raise InvalidLicense(LAPSED.code, LAPSED.message)
 
     def open(self) -> Self:
-        """Get the license and keep it; does nothing when it is open. Raises InvalidLicense."""
+        """Get the license and keep it; does nothing when it is held, asks anew when it was lost.
+
+        Raises InvalidLicense.
+        """
         with self._opening:
-            if self._thread is not None and self._thread.is_stopping:
+            thread = self._thread
+            if thread is not None and (thread.is_stopping or (self._lost is not None and not thread.is_current)):
                 self._stop()
             if self._thread is None:
                 self._start()
@@ -188,6 +210,7 @@ class LicensedComponent:
             return
         with self._opening:
             if self._thread is None:
+                self._is_open = False  # in a fork's child
                 return
             if self._release_on_close:
                 try:
@@ -197,7 +220,7 @@ class LicensedComponent:
             self._stop()
 
     def release(self, wait_s: float = RELEASE_S_MAX) -> None:
-        """Give the license back, as an uninstaller does, and close. Raises Refused, NoAnswer.
+        """Give the license back, as an uninstaller does, and close. Raises Refused, NoAnswer: then it is kept.
 
         The seat is free when the last licensed component of the product on this computer was released.
         """
@@ -205,6 +228,7 @@ class LicensedComponent:
             if self._thread is None:
                 names = {"product": self.product, "component": self.component}
                 self._make_workplace().ask_for_computer("release", **names)
+                self._is_open = False  # in a fork's child
                 return
             if self._thread.is_current:
                 raise RuntimeError("release waits for the license's thread, so it can't be called from on_lost")
@@ -215,7 +239,7 @@ class LicensedComponent:
         key = self._server_key
         return Workplace(
             server=self._server,
-            server_key=read_server_key(key) if isinstance(key, str) else key,
+            server_key=None if key is None else read_server_key(key),
             folder=self._client_dir,
             pair=self._identity,
             computer=self._computer,
@@ -230,7 +254,7 @@ class LicensedComponent:
             if works_offline is None:
                 works_offline = workplace.parameters.read().works_offline(self.product, self.component)
         except (ClientError, KeyFileError) as error:
-            raise InvalidLicense("bad_settings", str(error)) from error
+            raise InvalidLicense(BAD_SETTINGS, str(error)) from error
         reference = weakref.ref(self)
         thread = LicenseThread(
             workplace,
@@ -261,7 +285,9 @@ class LicensedComponent:
             if notice.event is Event.ACQUIRED:
                 return
             why = notice.why or why
-            if notice.event is Event.REFUSED or why.code != "unavailable":
+            if notice.event is Event.REFUSED:
+                raise InvalidLicense(why.code, why.message)
+            if why.code != "unavailable":
                 break  # who is unavailable asks for patience, and gets it up to the deadline
         with self._told:
             assert self._session is not None
@@ -282,6 +308,7 @@ class LicensedComponent:
                 if notice.why.code == NO_ANSWER.code:
                     break
                 raise Refused(*notice.why)
+        self._thread.keep()
         raise NoAnswer(f"no license server confirmed the release within {wait_s:g} s")
 
     def _next_outcome(self, deadline: float) -> Notice | None:
@@ -310,7 +337,7 @@ class LicensedComponent:
         if call is not None:
             try:
                 call()
-            except Exception:  # the vendor's mistake must not end the heartbeats
+            except BaseException:  # the vendor's mistake must not end the heartbeats, nor sys.exit its thread alone
                 logger.exception("a callback of %s failed", self.product)
 
     def _after_fork(self) -> None:

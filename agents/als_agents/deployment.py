@@ -3,7 +3,8 @@
 It takes no seat for itself. Its key should have the role `deployer`, which no limit on new seats applies to.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from als import keyfile
 from als.protocol import Role, parse_mac
+from als_agents import arguments
 from als_agents.errors import ClientError, Refused
 from als_agents.server import Server, read_server_key
 from als_agents.workplace import Caller, Workplace
@@ -58,7 +60,8 @@ class Deployment(NamedTuple):
 class DeploymentServer:
     """Acquires licenses for other computers. `server` is chosen once and kept for later deployments.
 
-    Arguments as of LicensedComponent. Raises ClientError, KeyFileError.
+    Arguments as of LicensedComponent. May be used from several threads, whose requests go one after the other.
+    Raises ClientError, KeyFileError.
     """
 
     def __init__(
@@ -67,21 +70,22 @@ class DeploymentServer:
         component: str = COMPONENT_DEFAULT,
         *,
         version: str | None = None,
-        server: str | None = None,
+        server: str | Sequence[str] | None = None,
         server_key: bytes | str | None = None,
-        client_dir: Path | None = None,
+        client_dir: Path | str | None = None,
         identity: keyfile.KeyPair | None = None,
     ) -> None:
         self.product = product
         self.component = component
         self.version = version
         self._workplace = Workplace(
-            server=server,
-            server_key=read_server_key(server_key) if isinstance(server_key, str) else server_key,
-            folder=client_dir,
+            server=arguments.as_server(server),
+            server_key=None if server_key is None else read_server_key(server_key),
+            folder=arguments.as_folder(client_dir),
             pair=identity,
         )
         self._caller: Caller | None = None
+        self._asking = threading.RLock()  # a connection serves one request at a time
 
     def __enter__(self) -> Self:
         """Give the deployment server itself; leaving closes its connections."""
@@ -95,9 +99,10 @@ class DeploymentServer:
 
     def close(self) -> None:
         """Close every connection."""
-        if self._caller is not None:
-            self._caller.close()
-            self._caller = None
+        with self._asking:
+            if self._caller is not None:
+                self._caller.close()
+                self._caller = None
 
     @property
     def key(self) -> str:
@@ -110,8 +115,9 @@ class DeploymentServer:
 
     def check(self) -> Seats:
         """Ask whether seats are free, take none, and keep the server's parameters. Raises Refused, ClientError."""
-        reply = self._ask("check", product=self.product)
-        self._workplace.parameters.choose_servers(server.as_stored() for server in self._connected().addresses)
+        with self._asking:
+            reply = self._ask("check", product=self.product)
+            self._workplace.parameters.choose_servers(server.as_stored() for server in self._connected().addresses)
         return Seats(reply["total"], reply["used"], reply["free"])
 
     def acquire(self, target: Target) -> Deployment:
@@ -132,14 +138,23 @@ class DeploymentServer:
         return Deployment(target, reply["result"], reply["lease"])
 
     def deploy(self, targets: Iterable[Target]) -> Iterator[Deployment]:
-        """Acquire for each target, in their order, as the results are taken."""
+        """Acquire for each target, in their order, as the results are taken.
+
+        A MAC address that is none is a result, too: "bad_request".
+        """
         for target in targets:
-            yield self.acquire(target)
+            try:
+                target.as_computer()
+            except ValueError as error:
+                yield Deployment(target, "bad_request", None, str(error))
+            else:
+                yield self.acquire(target)
 
     @property
     def server(self) -> Server:
         """Give the server that answered last. Raises ClientError when none can be found."""
-        return self._connected().server
+        with self._asking:
+            return self._connected().server
 
     def _connected(self) -> Caller:
         if self._caller is None:
@@ -148,10 +163,11 @@ class DeploymentServer:
         return self._caller
 
     def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        try:
-            return self._connected().ask(operation, lambda server: fields)
-        except Refused:
-            raise
-        except ClientError:
-            self.close()  # the next request looks for servers anew
-            raise
+        with self._asking:
+            try:
+                return self._connected().ask(operation, lambda server: fields)
+            except Refused:
+                raise
+            except ClientError:
+                self.close()  # the next request looks for servers anew
+                raise

@@ -25,6 +25,10 @@ class Refused(ClientError):
         self.message = message
         self.detail: dict[str, Any] = dict(detail or {})
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, dict[str, Any]]]:
+        """Let it be pickled: what an exception is made anew from is not what it shows."""
+        return type(self), (self.code, self.message, self.detail)
+
 
 class NoAnswer(ClientError):
     """Nobody answered in time: no server there, another key than expected, or a server that is too busy."""

@@ -103,6 +103,11 @@ class Keeper:
         session.release(self.now())
         self._schedule(session)
 
+    def keep(self, session: Session) -> None:
+        """Withdraw `release`."""
+        session.keep(self.now())
+        self._schedule(session)
+
     def home(self, session: Session) -> Server | None:
         """Give the server that granted or renewed a session's license last."""
         peer = self._homes.get(session)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
 
+BAD_SETTINGS = "bad_settings"  # in place of a server's code: what was given cannot work
+
 logger = logging.getLogger("als_agents")
 
 
@@ -65,7 +67,7 @@ class LicenseThread:
             always_wants_lease=vendor is not None,
         )
         self._loop = Loop(self._keeper)
-        self._thread = threading.Thread(target=self._loop.run, name=f"als {product}/{component}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"als {product}/{component}", daemon=True)
 
     @property
     def is_current(self) -> bool:
@@ -92,10 +94,23 @@ class LicenseThread:
         """Begin to give the license back; RELEASED or NOT_RELEASED tells how it ended."""
         self._loop.call(lambda: self._keeper.release(self.session))
 
+    def keep(self) -> None:
+        """Withdraw `release`, which nobody has confirmed: the license is asked for again at once."""
+        self._loop.call(lambda: self._keeper.keep(self.session))
+
     def abandon(self) -> None:
         """Let go of what a fork has copied: the parent's thread is not here, and its sockets must not be touched."""
         self._keeper.close()
         self._loop.abandon()
+
+    def _run(self) -> None:
+        """Work until `stop`. An end of any other kind is told, for nobody would ask for the license any more."""
+        try:
+            self._loop.run()
+        except Exception as error:
+            logger.exception("the license of %s is not kept any more", self.session.product)
+            why = f"The license could not be asked for: {type(error).__name__}: {error}."
+            self._listen(Notice(Event.REFUSED, Refusal(BAD_SETTINGS, why)))
 
     def _on_notice(self, session: Session, notice: Notice) -> None:
         if notice.event is Event.ACQUIRED and self._remembers_catalog:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from als import keyfile
+from als.protocol import KEY_BYTES
 from als_agents.discovery import Address
 from als_agents.errors import BadServerArgument
 from als_agents.known_servers import Pin
@@ -94,11 +95,15 @@ def spread(servers: Sequence[Server], shuffle: Callable[[list[Address]], None]) 
     return ordered
 
 
-def read_server_key(text: str) -> bytes:
-    """Read a server's public key as users give it: its 40 characters, or the path of a `server.key`.
+def read_server_key(text: str | bytes) -> bytes:
+    """Read a server's public key as users give it: its 40 characters, the path of a `server.key`, or its 32 bytes.
 
     Raises BadServerArgument.
     """
+    if isinstance(text, bytes):
+        if len(text) != KEY_BYTES:
+            raise BadServerArgument(f"a server's key has {KEY_BYTES} bytes, not {len(text)}")
+        return text
     try:
         return keyfile.from_z85(text)
     except ValueError:

@@ -88,8 +88,9 @@ class Finder:
         """Find the one server that is meant; of several in a list the first that answers.
 
         One that poses as a known server, with another key, is passed over where the known one is there too.
-        `server_key` is believed, and nobody else is: it needs no search where a host is named. `confirm` is asked where `trust` is "ask". Raises
-        BadServerArgument, ServerNotFound, SeveralServers, KeyChanged, NotTrusted, FolderUnusable.
+        `server_key` is believed, and nobody else is: it needs no search where a host is named. `confirm` is asked
+        where `trust` is "ask". Raises BadServerArgument, ServerNotFound, SeveralServers, KeyChanged, NotTrusted,
+        FolderUnusable.
         """
         lists = self._chosen(argument, server_key)
         if not lists:

@@ -187,6 +187,9 @@ class Session:
             return self._receive_refusal(reply, now)
         if self._asked == "release":
             self._asked = None
+            if not self._wants_release:  # withdrawn meanwhile: the next renewal takes the seat again
+                self._next_try = now
+                return []
             return self._apply(Input.RELEASE)
         grant = _read_grant(reply)
         if grant is None:
@@ -217,6 +220,11 @@ class Session:
     def release(self, now: float) -> None:
         """Ask for the license to be given back, as soon as no other request is under way."""
         self._wants_release = True
+        self._next_try = now
+
+    def keep(self, now: float) -> None:
+        """Withdraw `release`, and ask at once how it stands: the server may have heard of it."""
+        self._wants_release = False
         self._next_try = now
 
     def _ask(self, now: float) -> Ask:

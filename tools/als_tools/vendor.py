@@ -72,7 +72,8 @@ def issue(
 ) -> None:
     """Issue serials, one a line: new ones at every call."""
     form = _output(json, plain).form
-    sold = vendor_inputs.product_of(product, catalogs)
+    keys = key.parent if key is not None else vendor_inputs.key_folder(directory)
+    sold = vendor_inputs.product_of(product, catalogs, keys)
     last_day = 0 if until is None else vendor_inputs.last_day(until)
     server_lock = serial.NO_LOCK if lock is None else serial.lock_of(read_key(lock))
     private_key, vendor = vendor_inputs.signing_key(key, directory)
@@ -112,7 +113,7 @@ def show(
     except serial.SerialError as error:
         raise Failure(Exit.REFUSED, f"{error.result}: {error}") from None
     signature, vendor = _check_signature(raw, content, vendor_inputs.vendor_keys(pub, directory))
-    products = vendor_inputs.products(catalogs)
+    products = vendor_inputs.products(catalogs, vendor_inputs.key_folder(directory))
     product = next((item for item in products if item.number == content.product_number), None)
     fields = vendor_views.document(serial.write(raw), content, product)
     picture = vendor_views.picture(fields, signature, vendor)

@@ -67,10 +67,13 @@ def _only_key(folder: Path) -> Path:
     return paths[0]
 
 
-def products(catalogs: Iterable[Path] | None) -> Iterator[Product]:
-    """Give the products of the given catalogs, then the built-in ones. Raises Failure."""
+def products(catalogs: Iterable[Path] | None, keys: Path) -> Iterator[Product]:
+    """Give the products of the given catalogs, or else of those beside the folder's keys, then the built-in ones.
+
+    Raises Failure.
+    """
     try:
-        for path in catalogs or ():
+        for path in catalogs or _catalogs_beside(keys):
             if path.is_dir():
                 yield from catalog.load(path, with_builtin=False).products
             else:
@@ -82,9 +85,15 @@ def products(catalogs: Iterable[Path] | None) -> Iterator[Product]:
     yield from catalog.builtin().products
 
 
-def product_of(code: str, catalogs: Iterable[Path] | None) -> Product:
-    """Find a product by its code in any case. Raises Failure."""
-    known = list(products(catalogs))
+def _catalogs_beside(keys: Path) -> list[Path]:
+    """Find NAME.toml beside each NAME.pub, where `als-server add-vendor` looks for it too."""
+    catalogs = (path.with_suffix(".toml") for path in sorted(keys.glob("*.pub")))
+    return [path for path in catalogs if path.is_file()]
+
+
+def product_of(code: str, catalogs: Iterable[Path] | None, keys: Path) -> Product:
+    """Find a product by its code in any case; otherwise as `products`. Raises Failure."""
+    known = list(products(catalogs, keys))
     for product in known:
         if product.code.lower() == code.lower():
             return product

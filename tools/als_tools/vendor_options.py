@@ -96,7 +96,7 @@ Catalogs = Annotated[
         metavar="FILE|DIR",
         envvar="ALS_VENDOR_CATALOG",
         help="Catalog files, or folders of them, with products of your own; may be repeated.",
-        show_default="the built-in products",
+        show_default="NAME.toml beside NAME.pub in DIR; the built-in ones are there, too",
     ),
 ]
 OutputFile = Annotated[

@@ -1,0 +1,187 @@
+"""What programs do with the SDK that no example shows: wrong arguments, silence, processes, callbacks."""
+
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from als_agents import DeploymentServer, InvalidLicense, LicensedComponent
+from als_agents.deployment import Target
+from als_agents.errors import NoAnswer, Refused
+from als_agents.testing import FakeServer
+from test_component import WAIT_S, Make, make, refused, server
+
+__all__ = ["make", "server"]  # fixtures
+PUBLIC = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": Path("9.1")},
+        {"identity": "a key"},
+        {"wait_s": "5"},
+        {"product_number": "1", "vendor_key": PUBLIC},
+        {"computer": "this one"},
+        {"server": [7]},
+        {"client_dir": 7},
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_at_once(make: Make, wrong: dict[str, Any]) -> None:
+    """Not in a thread, where nobody would hear of it, and not at the first lease. The message names the argument."""
+    with pytest.raises(TypeError, match=next(iter(wrong))):
+        make(**wrong)
+
+
+def test_a_folder_may_be_given_as_text(make: Make, tmp_path: Path) -> None:
+    """As everywhere in Python."""
+    with make(client_dir=str(tmp_path)) as component:
+        assert component.is_held
+
+
+def test_a_server_key_of_wrong_length_is_a_bad_setting(make: Make) -> None:
+    """It is not taken for a key that has changed."""
+    assert refused(make(server_key=b"abc")).code == "bad_settings"
+
+
+def test_a_lock_is_not_required_without_a_key_to_check_it_by(make: Make) -> None:
+    """A vendor who forgot the key is told, for nothing would be checked."""
+    with pytest.raises(ValueError, match="vendor_key"):
+        make(requires_lock=True)
+
+
+def test_what_cannot_be_sent_is_told_and_is_no_silence(make: Make) -> None:
+    """Where the license's own thread fails, nobody waits for it, and no component passes for offline."""
+    broken = {"macs": [b"\x02\x00\x00\x00\x00\x01"], "host": object(), "address": ""}
+    assert refused(make(computer=broken, works_offline=True)).code == "bad_settings"
+
+
+def test_a_release_that_nobody_confirmed_is_withdrawn(server: FakeServer, make: Make) -> None:
+    """The program goes on with its license: it is not given back behind its back when the server is there again."""
+    component = make().open()
+    server.fall_silent()
+    with pytest.raises(NoAnswer):
+        component.release(wait_s=0.3)
+    server.accept()
+    server.await_requests("renew", len(server.requests_for("renew")) + 2, WAIT_S)
+    assert component.is_held and component.lost is None
+    assert server.used("ATIES") == 1
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_ends_its_thread_does_not(server: FakeServer, make: Make, raised: type[BaseException]) -> None:
+    """Whatever a callback raises, the license is asked for again and regained."""
+    back: SimpleQueue[bool] = SimpleQueue()
+
+    def fail(error: InvalidLicense) -> None:
+        raise raised(3)
+
+    component = make(on_lost=fail, on_regained=lambda: back.put(True)).open()
+    server.refuse("license_expired", "All serials have ended.")
+    server.await_requests("renew", len(server.requests_for("renew")) + 1, WAIT_S)
+    wait_until_lost(component)
+    server.accept()
+    assert component.open().is_held
+
+
+def wait_until_lost(component: LicensedComponent) -> None:
+    """Wait for the license's thread to say so."""
+    pause = threading.Event()
+    for _ in range(int(WAIT_S * 100)):
+        if component.lost is not None:
+            return
+        pause.wait(0.01)
+    raise AssertionError("it was not lost")
+
+
+def test_open_after_a_loss_asks_anew(server: FakeServer, make: Make) -> None:
+    """It raises what the server says now, and holds the license once the server grants it again."""
+    component = make().open()
+    server.refuse("license_expired", "All serials have ended.")
+    wait_until_lost(component)
+    assert refused(component).code == "license_expired"
+    server.accept()
+    assert component.open().is_held
+    assert component.lost is None
+
+
+def test_what_is_closed_says_so(server: FakeServer, make: Make) -> None:
+    """Neither the state of the end nor an old loss is told of a license that is not open."""
+    component = make().open()
+    server.refuse("license_expired", "All serials have ended.")
+    wait_until_lost(component)
+    component.close()
+    with pytest.raises(InvalidLicense) as error:
+        component.check()
+    assert error.value.code == "closed"
+    assert repr(component) == "<LicensedComponent ATIES/agent closed>"
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    """Process pools pickle them."""
+    lost = pickle.loads(pickle.dumps(InvalidLicense("lapsed", "It is over.")))
+    assert (lost.code, lost.reason, str(lost)) == ("lapsed", "It is over.", "invalid license: It is over.")
+    no = pickle.loads(pickle.dumps(Refused("too_many", "Wait.", {"retry_after_s": 5})))
+    assert (no.code, no.message, no.detail) == ("too_many", "Wait.", {"retry_after_s": 5})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("ending", [LicensedComponent.close, LicensedComponent.release])
+def test_a_forks_child_can_end_what_it_knows(
+    make: Make, capfd: pytest.CaptureFixture[str], ending: Callable[[LicensedComponent], None]
+) -> None:
+    """After close or release in the child, the child holds nothing; the parent goes on."""
+    component = make().open()
+    child = os.fork()
+    if child == 0:
+        try:
+            ending(component)
+            held = component.is_held
+            try:
+                component.check()
+                code = "none"
+            except InvalidLicense as error:
+                code = error.code
+            os._exit(0 if (held, code) == (False, "closed") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert component.is_held
+
+
+def test_a_deployment_server_takes_a_list_of_servers(server: FakeServer, tmp_path: Path) -> None:
+    """As LicensedComponent does."""
+    with DeploymentServer("ATIES", "agent", server=[server.address, "127.0.0.1:1"], client_dir=tmp_path) as deployer:
+        assert deployer.check().free == 1
+
+
+def test_a_deployment_goes_on_after_an_address_that_is_none(server: FakeServer, tmp_path: Path) -> None:
+    """It is the result of that target, as a refusal is."""
+    targets = [Target("nonsense", "pc-1"), Target("00:00:5e:00:53:01", "pc-2")]
+    with DeploymentServer("ATIES", "agent", server=server.address, client_dir=tmp_path) as deployer:
+        wrong, right = deployer.deploy(targets)
+    assert (wrong.result, wrong.is_licensed) == ("bad_request", False) and "hexadecimal" in wrong.message
+    assert (right.result, right.is_licensed) == ("granted", True)
+
+
+def test_a_deployment_server_may_be_used_from_several_threads(server: FakeServer, tmp_path: Path) -> None:
+    """Requests go one after the other."""
+    server.seats["ATIES"] = 100
+    results: SimpleQueue[str] = SimpleQueue()
+    with DeploymentServer("ATIES", "agent", server=server.address, client_dir=tmp_path) as deployer:
+
+        def deploy(first: int) -> None:
+            for number in range(first, first + 10):
+                results.put(deployer.acquire(Target(f"00:00:5e:00:53:{number:02x}", f"pc-{number}")).result)
+
+        threads = [threading.Thread(target=deploy, args=(10 * number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+    assert [results.get(timeout=1) for _ in range(40)] == ["granted"] * 40
