@@ -1,19 +1,21 @@
 """The turns of a server without its sockets: what is asked of strangers, of time, and of a store that fails."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from als import catalog, protocol
+from als.catalog import Catalog
 from als.clock import Reading
 from als.ledger import Ledger, Rules
 from als.protocol import Role
-from als.server.core import LOOK_EVERY_REQUESTS, Core, Letter
+from als.server.core import LOOK_EVERY_REQUESTS, Core, Letter, read_mark
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
-from als.store.transaction import Completion, Store, StoreError, Table, Transaction
+from als.store.transaction import Completion, Store, StoreError, StoreFullError, Table, Transaction
 from press import SERVER_KEY, VENDORS, print_serial
 
 WALL_S = 1_790_000_000
@@ -49,10 +51,10 @@ def ask(core: Core, operation: str, sender: bytes = STRANGER, peer: str = "192.0
     return protocol.decode_reply(reply)
 
 
-def wish(number: int) -> dict[str, Any]:
+def wish(number: int, product: str = "ATIES") -> dict[str, Any]:
     """The fields by which a computer asks for a license."""
     computer = {"macs": [number.to_bytes(6)], "host": f"pc{number}", "address": ""}
-    return {"product": "ATIES", "component": "agent", "computer": computer}
+    return {"product": product, "component": "agent", "computer": computer}
 
 
 # Access: the protocol's table, written down once more.
@@ -296,3 +298,65 @@ def test_nothing_is_promised_when_the_commit_fails() -> None:
     with pytest.raises(StoreError, match="the device failed"):
         core.turn([letter("hello"), letter("acquire", **wish(2))], Reading(WALL_S + 60, 60.0))
     assert {table: rows(core, table) for table in Table} == before
+
+
+class FullOnceStore(MemoryStore):
+    """A store that is found to be full at a commit, once each time that it is told so."""
+
+    is_full = False
+
+    def submit(self, transaction: Transaction) -> Completion:
+        """Commit, or find that there is no room."""
+        if self.is_full:
+            self.is_full = False
+            raise StoreFullError
+        return super().submit(transaction)
+
+
+def test_a_turn_that_is_applied_again_keeps_house_as_well() -> None:
+    """The time that the server was last alive is written by the second application as by the first."""
+    store = FullOnceStore()
+    core = open_core(store)
+    store.is_full = True
+    core.turn([], Reading(WALL_S + 20, 20.0))
+    tx = store.begin()
+    assert read_mark(tx) == WALL_S + 20
+
+
+@pytest.mark.parametrize("moment", ["start", "stop"])
+def test_a_full_store_grows_at_a_start_and_at_a_stop(moment: str) -> None:
+    """What is written then is applied again, too."""
+    store = FullOnceStore()
+    core = open_core(store)
+    store.is_full = True
+    if moment == "start":
+        core = Core(store, core.ledger, Reading(WALL_S + 1, 1.0), lambda: None)
+    else:
+        core.stop(Reading(WALL_S + 1, 1.0))
+    assert not store.is_full
+    kinds = [row["kind"] for row in ask(core, "events", KEYS[Role.ADMIN])["rows"]]
+    assert kinds.count("started" if moment == "start" else "stopped") == (2 if moment == "start" else 1)
+
+
+def test_a_catalog_that_changes_within_a_turn_holds_for_the_rest_of_it() -> None:
+    """A renewal after an import that has read a shorter period is told that, though one before it was not."""
+    product = CATALOG.by_code["ATIW"]
+    short = Catalog([replace(product, period_s=86_400, heartbeat_s=60)])
+    edited: list[Catalog] = []  # what the import's look into the folder finds to be new
+
+    def reload() -> None:
+        if edited:
+            core.ledger.catalog = edited[0]
+
+    core = open_core(MemoryStore(), reload=reload)
+    texts = [print_serial(product, number, 5)[0] for number in (11, 12)]
+    ask(core, "import", KEYS[Role.ADMIN], serials=texts[:1])
+    for number in (1, 2):
+        assert ask(core, "acquire", **wish(number, product="ATIW"))["result"] == "granted"
+    edited.append(short)
+    renewals = [letter("renew", **wish(number, product="ATIW")) for number in (1, 2, 2)]
+    bringing = letter("import", KEYS[Role.ADMIN], serials=texts[1:])
+    turn = [renewals[0], bringing, *renewals[1:]]
+    replies = [protocol.decode_reply(reply) for reply in core.turn(turn, Reading(WALL_S + 1, 1.0))]
+    told = [(reply["renew_by"] - WALL_S - 1, reply["heartbeat_s"]) for reply in (replies[0], *replies[2:])]
+    assert told == [(product.period_s, product.heartbeat_s), (86_400, 60), (86_400, 60)]

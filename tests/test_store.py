@@ -130,6 +130,7 @@ def test_scans_in_order(store: Store) -> None:
     assert keys(start=b"b", stop=b"d") == [b"b", b"c"]
     assert keys(start=b"b", stop=b"d", reverse=True) == [b"c", b"b"]
     assert keys(limit=2) == [b"a", b"b"]
+    assert keys(limit=0) == keys(limit=0, reverse=True) == []
     assert keys(limit=2, reverse=True) == [b"d", b"c"]
     assert keys(start=b"x") == keys(start=b"c", stop=b"b") == []
     tx.put(Table.LEASES, b"bb", b"")

@@ -71,6 +71,7 @@ class _Form:
         serial = self._tally.seats(self._serial)
         assert serial is not None
         self.room = self._found = serial.total - serial.used
+        assert self.room > 0, "it is in the pool"
 
     def settle(self) -> None:
         """Count what was given."""

@@ -114,13 +114,14 @@ def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
     sweep.removals(tx)  # noted in the memo
     memo, get, replace = tx.memo, tx.get, tx.replace
     known: defaultdict[str, dict[str, _Terms | None]] = defaultdict(dict)  # by product, then component
+    answers: dict[int, dict[str, Any]] = {}  # by product
     time = _pack_time(now)
 
     def renew(renewal: Usual, key: bytes) -> dict[str, Any] | None:
         try:
             terms = known[renewal.product][renewal.component]
         except KeyError:
-            terms = _terms(memo, catalog, renewal.product, renewal.component, now)
+            terms = _terms(answers, catalog, renewal.product, renewal.component, now)
             known[renewal.product][renewal.component] = terms
         if terms is None or renewal.want_lease or memo[sweep.REMOVALS]:
             return None
@@ -175,7 +176,9 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
     return made[1](renewal, key)
 
 
-def _terms(memo: dict[Any, Any], catalog: Catalog, code: str, component_code: str, now: int) -> _Terms | None:
+def _terms(
+    answers: dict[int, dict[str, Any]], catalog: Catalog, code: str, component_code: str, now: int
+) -> _Terms | None:
     """Find out what is common; None when nothing of the kind is usual."""
     product = catalog.by_code.get(code)
     if product is None or not product.reusable or not product.period_s:
@@ -183,11 +186,11 @@ def _terms(memo: dict[Any, Any], catalog: Catalog, code: str, component_code: st
     component = product.components.get(component_code)
     if component is None or not component.licensed:
         return None
-    answer: dict[str, Any] | None = memo.get(product.number)
+    answer = answers.get(product.number)
     if answer is None:
         renew_by = now + product.period_s
         answer = {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
-        memo[product.number] = answer
+        answers[product.number] = answer
     return _Terms(product_key(product.number), component_code.encode(), product.period_s, answer)
 
 

@@ -6,7 +6,7 @@ The core reads no clock; a turn's time comes from the clock guard.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -36,6 +36,7 @@ MARK_EVERY_S = 10.0
 LETTERS_MAX = 1_000
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
+_T = TypeVar("_T")
 SERVER_ID = b"server_id"
 
 RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
@@ -109,15 +110,30 @@ class Core:
         self._reading = reading
         self._swept_at = self._marked_at = reading.monotonic_s
         self._more_to_sweep = True
-        tx = store.begin()
-        self.guard = ClockGuard(read_mark(tx), reading)
-        self.started_at = self.guard.now
         ledger.status_of_server = self._status
-        self._write_notices(tx)
-        ledger.log(tx, self.guard.now, "started", {"version": ledger.version, "name": ledger.name})
-        self._mark(tx)
-        store.submit(tx)
+        self.guard = self._commit(self._start)
         self.guard.take_notices()
+        self.started_at = self.guard.now
+
+    def _start(self, tx: Transaction) -> ClockGuard:
+        self.guard = guard = ClockGuard(read_mark(tx), self._reading)
+        self._write_notices(tx)
+        self.ledger.log(tx, guard.now, "started", {"version": self.ledger.version, "name": self.ledger.name})
+        self._mark(tx)
+        return guard
+
+    def _commit(self, work: Callable[[Transaction], _T]) -> _T:
+        """Have `work` done in a transaction and commit it; once more, where the store had to grow for it."""
+        while True:
+            tx = self.store.begin()
+            try:
+                done = work(tx)
+                self.store.submit(tx)
+            except StoreFullError:
+                tx.abort()
+                self.store.grow()
+                continue
+            return done
 
     def turn(
         self,
@@ -131,17 +147,15 @@ class Core:
         """
         self._reading = reading
         now = self.guard.tick(reading)
-        while True:
-            tx = self.store.begin()
-            try:
-                replies, renewals = self._apply_all(tx, letters, now, has_time)
-                self._do_housekeeping(tx, now, len(replies))
-                self.store.submit(tx)
-            except StoreFullError:
-                tx.abort()
-                self.store.grow()
-                continue
-            break
+        before = self._more_to_sweep, self._swept_at, self._marked_at
+
+        def apply(tx: Transaction) -> tuple[list[bytes], int]:
+            self._more_to_sweep, self._swept_at, self._marked_at = before  # in case that it is done once more
+            replies, renewals = self._apply_all(tx, letters, now, has_time)
+            self._do_housekeeping(tx, now, len(replies))
+            return replies, renewals
+
+        replies, renewals = self._commit(apply)
         self.guard.take_notices()
         if replies:
             self.rates.count(reading.monotonic_s, len(replies), renewals)
@@ -258,11 +272,13 @@ class Core:
         """Write that the server stops, with the last alive mark."""
         self._reading = reading
         now = self.guard.tick(reading)
-        tx = self.store.begin()
-        self._write_notices(tx)
-        self.ledger.log(tx, now, "stopped")
-        self._mark(tx)
-        self.store.submit(tx)
+
+        def stop(tx: Transaction) -> None:
+            self._write_notices(tx)
+            self.ledger.log(tx, now, "stopped")
+            self._mark(tx)
+
+        self._commit(stop)
 
     def _status(self, tx: Transaction) -> dict[str, Any]:
         return {

@@ -123,6 +123,8 @@ class LmdbTransaction:
 
         Raises StoreFullError.
         """
+        if limit <= 0:
+            return []
         try:
             if self._new[table]:
                 self._enter_new(table)
@@ -231,6 +233,7 @@ class LmdbStore:
             if not readonly:
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._env = self._open(map_bytes, readonly)
+            self._readonly = readonly
             self._last_page = 0
             cut = self._make_whole(readonly)
             self.databases = [self._open_table(table, readonly) for table in Table]
@@ -263,12 +266,15 @@ class LmdbStore:
 
     def _open_logs(self) -> list[Behind | None]:
         """Read the logs of the tables that have one; give them by tables. Raises lmdb.Error, ValueError."""
-        logs: list[Behind | None] = [None] * len(Table)
         with self._env.begin() as txn:
-            for log, table in LOGS.items():
-                behind = Behind(self.databases[log], self.databases[table], new_ones_wait=table in NEW_ONES_WAIT)
-                behind.load(txn)
-                logs[table] = behind
+            return self._read_logs(txn)
+
+    def _read_logs(self, txn: Any) -> list[Behind | None]:
+        logs: list[Behind | None] = [None] * len(Table)
+        for log, table in LOGS.items():
+            behind = Behind(self.databases[log], self.databases[table], new_ones_wait=table in NEW_ONES_WAIT)
+            behind.load(txn)
+            logs[table] = behind
         return logs
 
     def _open_table(self, table: Table, readonly: bool) -> Any:
@@ -307,8 +313,14 @@ class LmdbStore:
         return LmdbTransaction(self._env.begin(write=True), self)
 
     def snapshot(self) -> LmdbTransaction:
-        """Open a consistent look that writes nothing; end it with `abort`."""
-        return LmdbTransaction(self._env.begin(write=False), self)
+        """Open a consistent look that writes nothing; end it with `abort`. Raises StoreError."""
+        try:
+            txn = self._env.begin(write=False)
+            if self._readonly:  # another process may write: logs and tables have to be of one moment
+                self.behind = self._read_logs(txn)
+        except (lmdb.Error, ValueError) as error:
+            raise StoreError(self._explain("cannot be read", error)) from error
+        return LmdbTransaction(txn, self)
 
     def submit(self, transaction: Transaction) -> Completion:
         """Commit with fsync. Raises StoreFullError, or StoreError when the device or the file failed."""
