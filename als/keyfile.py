@@ -91,6 +91,24 @@ def write_public(folder: Path, name: str, key: bytes) -> None:
     files.write_atomically(folder / f"{name}.key", text.encode("ascii"), 0o644)
 
 
+def move(folder: Path, name: str, new_name: str) -> None:
+    """Give a pair that `write` has written another name, in the place of what is there. Raises OSError."""
+    for suffix in (".key_secret", ".key"):
+        (folder / f"{name}{suffix}").replace(folder / f"{new_name}{suffix}")
+    files.sync_folder(folder)
+
+
+def remove(folder: Path, name: str) -> None:
+    """Delete a pair, as far as it is there. Raises OSError."""
+    for suffix in (".key_secret", ".key"):
+        (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def is_pair(pair: KeyPair) -> bool:
+    """Say whether the public half belongs to the secret one."""
+    return bool(zmq.curve_public(to_z85(pair.secret).encode("ascii")) == to_z85(pair.public).encode("ascii"))
+
+
 def read(path: Path) -> KeyPair:
     """Read a key pair from a `*.key_secret` file. Raises KeyFileError, for one that others can read too."""
     try:

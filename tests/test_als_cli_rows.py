@@ -6,6 +6,7 @@ import random
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from als.records import EVENT_KINDS
-from als_tools import choices, columns, output, rows, sheet, sorting
+from als_tools import choices, columns, commands_listings, output, rows, sheet, sorting
 from als_tools.columns import Row
+from als_tools.commands_serials import find_serial_id
+from als_tools.failures import Exit, Failure
 from als_tools.formats import Zone, clean, parse_time
 from als_tools.sheet import Field, Sheet
 
@@ -264,3 +267,21 @@ def test_times_beyond_any_calendar() -> None:
     """A time that no calendar has is shown as the calendar's end instead of stopping the listing."""
     assert UTC.minute(2**63).startswith("9999-12-30")
     assert UTC.iso(0) == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_serial_id_names_no_serial(text: str) -> None:
+    """Every id begins with it: a script whose variable is not set must not remove the only serial that there is."""
+
+    def ask(operation: str, **fields: Any) -> dict[str, Any]:
+        return {"rows": [{"serial_id": "ATIES-1248H248H248H", "state": "valid"}], "more": False, "next": None}
+
+    with pytest.raises(Failure, match="empty") as failure:
+        find_serial_id(SimpleNamespace(ask=ask), text)  # type: ignore[arg-type]
+    assert failure.value.code is Exit.WRONG_USAGE
+
+
+def test_usage_without_any_serial_says_so() -> None:
+    """There is no product to name."""
+    with pytest.raises(Failure, match="there are no serials yet"):
+        commands_listings._only_product([])

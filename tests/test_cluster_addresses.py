@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from als import keyfile
-from als_agents import configure, flags, main
+from als_agents import configure, flags, main, network
 from als_agents.discovery import FoundServer
 from als_agents.known_servers import KnownServers, Pin
 from als_agents.parameters import ParametersFile, StoredServer
@@ -17,7 +17,7 @@ from als_agents.server import Server, pin_of, spread
 from als_agents.servers import Finder
 from als_agents.testing import FakeServer
 from als_agents.workplace import Workplace
-from test_servers import BRANCH, KEY, OTHER_KEY, PretendedNetwork, found
+from pretended_network import BRANCH, KEY, OTHER_KEY, PretendedNetwork, found
 
 PLACES = (("10.0.1.1", 9876), ("10.0.1.2", 9876), ("10.0.1.3", 9876))
 OFFICE = found("office", KEY, *PLACES)
@@ -149,7 +149,7 @@ def test_configure_stores_every_address_of_what_it_found(
     with FakeServer({"ATIES": 1}, name="office") as first, first.twin() as second:
         places = sorted([(first.host, first.port), (second.host, second.port)])
         office = FoundServer(first.server_id, "office", "0", first.key, (places[0], places[1]))
-        monkeypatch.setattr(configure, "Network", lambda: PretendedNetwork(BRANCH, office))
+        monkeypatch.setattr(network, "Network", lambda environment: PretendedNetwork(BRANCH, office))
         arguments = ["configure", "--search", "--client-dir", str(tmp_path)]
         settings = flags.resolve(main.parser().parse_args(arguments), {})
         configure.configure(settings, ask=lambda question: "2", is_terminal=True)

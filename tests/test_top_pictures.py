@@ -17,7 +17,7 @@ from top_facts import NOW, bad_night, denial, picture, pool, quiet_night, status
 
 OVERVIEW_80x26 = """\
  licenses  192.0.2.9:9876  up 3 d 4 h        2026-01-05 03:00:00 UTC  every 2 s
-!! CLOCK SET BACK by 10 min 10 s: the server's time stands still
+!! CLOCK SET BACK by 10 min 10 s: the server goes on by its own time
 !! STUDIO: NO FREE SEAT (40/40), 57 refused since 02:00
 !! OFFICE: 2 computers on ended serials
 !  VIEWER: 200 seats end <30 d, first in 3 days (01-08)
@@ -45,7 +45,7 @@ in 3 days  2026-01-08  VIEWER   VIEWER-0123456789ABC  no     Product VIEWER
 
 OVERVIEW_60x20 = """\
  licenses  192.0.2.9:9876           03:00:00 UTC  every 2 s
-!! CLOCK SET BACK by 10 min 10 s: the server's time stands …
+!! CLOCK SET BACK by 10 min 10 s: the server goes on by its…
 !! STUDIO: NO FREE SEAT (40/40), 57 refused since 02:00
 !! OFFICE: 2 computers on ended serials
 !  3 more to come: key 2
@@ -68,8 +68,8 @@ ended  2026-01-03  OFFICE   OFFICE-0123456789ABC
 PROBLEMS_60x20 = """\
  licenses  192.0.2.9:9876           03:00:00 UTC  every 2 s
 ── What is wrong, and what to do ─────── 1-16 of 19 lines ──
-!! CLOCK SET BACK by 10 min 10 s: the server's time stands
-   still
+!! CLOCK SET BACK by 10 min 10 s: the server goes on by its
+   own time
    Set the server's clock, or tell it that it is right:
    als-server accept-clock
 !! STUDIO: NO FREE SEAT (40/40), 57 refused since 02:00

@@ -66,9 +66,9 @@ TROUBLED = seen(
 )
 
 TROUBLED_80 = """\
-!! The server's clock was set back by 12 min; time stands still until it is
-   right again. Set the clock, or tell the server that it is right: als-server
-   accept-clock
+!! The server's clock was set back by 12 min; it goes on by its own time until
+   that is right again. Set the clock, or tell the server that it is right: als-
+   server accept-clock
 !! ATIES has no free seat (12 of 12 used, 3 refused in 24 h). Import serials, or
    revoke a seat that nobody needs.
 !  ATIW: 500 seats end within 30 days, the first in 5 days (2026-01-10 14:03).
@@ -90,9 +90,9 @@ No serials: APEC.
 renewals/s"""
 
 TROUBLED_60 = """\
-!! The server's clock was set back by 12 min; time stands
-   still until it is right again. Set the clock, or tell the
-   server that it is right: als-server accept-clock
+!! The server's clock was set back by 12 min; it goes on by
+   its own time until that is right again. Set the clock, or
+   tell the server that it is right: als-server accept-clock
 !! ATIES has no free seat (12 of 12 used, 3 refused in 24
    h). Import serials, or revoke a seat that nobody needs.
 !  ATIW: 500 seats end within 30 days, the first in 5 days

@@ -9,6 +9,7 @@ address: granting.py gives seats to new computers.
 import struct
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -114,15 +115,14 @@ def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
     sweep.removals(tx)  # noted in the memo
     memo, get, replace = tx.memo, tx.get, tx.replace
     known: defaultdict[str, dict[str, _Terms | None]] = defaultdict(dict)  # by product, then component
-    answers: dict[int, dict[str, Any]] = {}  # by product
+    terms_of = partial(_terms, {}, catalog, now)
     time = _pack_time(now)
 
     def renew(renewal: Usual, key: bytes) -> dict[str, Any] | None:
         try:
             terms = known[renewal.product][renewal.component]
         except KeyError:
-            terms = _terms(answers, catalog, renewal.product, renewal.component, now)
-            known[renewal.product][renewal.component] = terms
+            terms = known[renewal.product][renewal.component] = terms_of(renewal.product, renewal.component)
         if terms is None or renewal.want_lease or memo[sweep.REMOVALS]:
             return None
         computer = renewal.computer
@@ -177,9 +177,9 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
 
 
 def _terms(
-    answers: dict[int, dict[str, Any]], catalog: Catalog, code: str, component_code: str, now: int
+    answers: dict[int, dict[str, Any]], catalog: Catalog, now: int, code: str, component_code: str
 ) -> _Terms | None:
-    """Find out what is common; None when nothing of the kind is usual."""
+    """Find out what is common; None when nothing of the kind is usual. `answers` are those of products so far."""
     product = catalog.by_code.get(code)
     if product is None or not product.reusable or not product.period_s:
         return None

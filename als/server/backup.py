@@ -4,6 +4,7 @@ A backup is taken beside a running server from a read snapshot, and checked befo
 touches a live store, and keeps what was there.
 """
 
+import errno
 import secrets
 import shutil
 import tarfile
@@ -17,13 +18,14 @@ from als.clock import Reading
 from als.guard import ClockGuard
 from als.pace import Pace, Rest, hurry
 from als.server.core import store_new_server_id, take_up_clock
-from als.server.datadir import SERVER, DataDir, DataDirError
+from als.server.datadir import ADMIN, SERVER, DataDir, DataDirError
 from als.server.offline import check_apart
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
 STORE_MEMBER = "store/data.mdb"
 MEMBER_BYTES_MAX = 1 << 40
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _SINGLE = ("server.key", "server.key_secret", "admin.key", "admin.key_secret", "als.toml")
 _FOLDERS = ("catalog.d", "vendors")
 _SUFFIXES = {"catalog.d": ".toml", "vendors": ".pub"}
@@ -49,6 +51,8 @@ def make(data: DataDir, target: Path) -> int:
         raise BackupError(f"there is no server's data in {data.path}; name its folder with --data-dir")
     if target.exists():
         raise BackupError(f"{target} exists already; name a new file")
+    if not target.parent.is_dir():
+        raise BackupError(f"there is no folder {target.parent}; make it first")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with tempfile.TemporaryDirectory(prefix=".als-backup-", dir=target.parent) as folder:
@@ -121,10 +125,24 @@ def _extract(path: Path, folder: Path, rest: Rest = hurry) -> None:
                 with files.PacedWriter(target, _mode_of(target), rest) as file:
                     shutil.copyfileobj(source, file)
     except (tarfile.TarError, OSError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise BackupError(f"there is no room to unpack {path} beside {folder.parent}: {error.strerror}") from None
         raise BackupError(f"{path} cannot be read as a backup: {error}") from None
     for name in (STORE_MEMBER, f"{SERVER}.key_secret"):
         if not (folder / name).exists():
             raise BackupError(f"{path} is no whole backup: {name} is missing")
+    _check_keys(path, folder)
+
+
+def _check_keys(path: Path, folder: Path) -> None:
+    """See whether a server could start with these keys. Raises BackupError."""
+    for name in (SERVER, ADMIN):
+        secret = folder / f"{name}.key_secret"
+        try:
+            if secret.exists() and not keyfile.is_pair(keyfile.read(secret)):
+                raise BackupError(f"{path} is no sound backup: the halves of {secret.name} in it are no pair")
+        except keyfile.KeyFileError:
+            raise BackupError(f"{path} is no sound backup: {secret.name} in it is damaged") from None
 
 
 def _mode_of(path: Path) -> int:
@@ -144,8 +162,8 @@ def _is_ours(member: tarfile.TarInfo) -> bool:
 def restore(data: DataDir, source: Path, reading: Reading, *, new_identity: bool) -> Path | None:
     """Put a backup in the place of a data folder that no server uses; give where the old one is kept, if there was.
 
-    The time since the backup counts as an outage: nobody's license lapses by it. With `new_identity` the copy
-    gets a key pair and a server_id of its own, so that it can run beside its original. Raises BackupError and
+    The time since the backup counts as an outage: no license lapses by up to a period of it. With `new_identity` the
+    copy gets a key pair and a server_id of its own, so that it can run beside its original. Raises BackupError and
     DataDirError.
     """
     if not source.is_file():

@@ -59,7 +59,16 @@ class DataDir:
         self._lock.release()
 
     def server_keys(self) -> keyfile.KeyPair:
-        """The server's key pair, made at first start. Raises DataDirError."""
+        """The server's key pair, made at first start. Raises DataDirError.
+
+        A secret half that has gone is not made anew: all agents would take the server for another.
+        """
+        secret = self.path / f"{SERVER}.key_secret"
+        if not self._exists(secret) and self._exists(self.path / f"{SERVER}.key"):
+            raise DataDirError(
+                f"{secret} is missing, and without it agents take this server for another: restore a backup; "
+                f"remove {SERVER}.key as well to have a new key made, which each of them has to be told"
+            )
         return self._keys(SERVER)
 
     def admin_keys(self) -> keyfile.KeyPair:
@@ -81,9 +90,23 @@ class DataDir:
         if file.exists() and not file.stat().st_size and (self.path / f"{ADMIN}.key_secret").exists():
             raise DataDirError(f"{file} is empty: it was cut off; restore a backup, or remove it to begin anew")
 
+    def refuse_nothing(self) -> None:
+        """Raise DataDirError for a folder in which no server has ever started."""
+        if not self._exists(self.store / "data.mdb") and not self._exists(self.cluster_instance):
+            raise DataDirError(f"there is no server's data in {self.path}; name its folder with --data-dir")
+
+    def _exists(self, path: Path) -> bool:
+        """Say whether a file of the folder is there. Raises DataDirError when nobody may look."""
+        try:
+            return path.exists()
+        except OSError as error:
+            raise DataDirError(
+                f"the data folder {self.path} cannot be read: {error.strerror or error}; it is for its owner alone"
+            ) from None
+
     def refuse_cluster(self, instead: str) -> None:
         """Raise DataDirError for the folder of a cluster's server, which has no store; `instead` says what to do."""
-        if self.cluster_instance.exists() and not (self.store / "data.mdb").exists():
+        if self._exists(self.cluster_instance) and not self._exists(self.store / "data.mdb"):
             raise DataDirError(f"{self.path} belongs to a server of a cluster, whose licenses are in etcd: {instead}")
 
     def read_catalog(self, with_builtin: bool) -> Catalog:

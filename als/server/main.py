@@ -329,7 +329,8 @@ def restore(
 ) -> None:
     """Put a backup in the place of the data folder; the old one is kept aside. The server must not run.
 
-    The time since the backup counts as an outage: no license lapses by it.
+    The time since the backup counts as an outage: no license lapses by it, unless it is longer than the
+    product's period.
     """
     data = DataDir(data_dir or folders.server_dir())
     try:

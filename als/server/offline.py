@@ -23,13 +23,14 @@ from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
 from als.store import schema
 from als.store.lmdb import LmdbStore
-from als.store.transaction import StoreError
+from als.store.transaction import StoreError, Transaction
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 ORDER_WAIT_S = 5.0
 _LOOK_EVERY_S = 0.1
+_NEW_ADMIN = "admin.new"  # until the store knows it
 
 
 def check(data: DataDir, *, repair: bool) -> list[str]:
@@ -95,26 +96,44 @@ def reset_admin(data: DataDir, clock: Clock) -> keyfile.KeyPair:
 
     Raises DataDirError, StoreError, KeyFileError, OSError.
     """
+    data.refuse_nothing()
     data.lock()
     try:
         data.refuse_cluster("remove its admin.key and admin.key_secret and start it: it makes a new administrator")
         store = LmdbStore(data.store)
         try:
-            old = _public_half(data)
-            pair = keyfile.generate()
-            tx = store.begin()
-            ledger = _ledger(read_server_id(tx, lambda: secrets.token_hex(16)), data)
-            now = int(clock.read().wall_s)
-            if old is not None:
-                ledger.drop_admin(tx, old, now)
-            ledger.add_admin(tx, pair.public, "local administrator", Role.ADMIN, now)
-            store.submit(tx)
-            keyfile.write(data.path, ADMIN, pair)
+            return _replace_admin(store, data, int(clock.read().wall_s))
         finally:
             store.close()
     finally:
         data.unlock()
+
+
+def _replace_admin(store: LmdbStore, data: DataDir, now: int) -> keyfile.KeyPair:
+    """Let a new key in, put its files in their place, and only then drop the old one: who has files has a role."""
+    old, pair = _public_half(data), keyfile.generate()
+    try:
+        keyfile.write(data.path, _NEW_ADMIN, pair)
+        _change_admins(store, data, lambda ledger, tx: _let_in(ledger, tx, pair.public, now))
+        keyfile.move(data.path, _NEW_ADMIN, ADMIN)
+    except BaseException:
+        keyfile.remove(data.path, _NEW_ADMIN)
+        if _public_half(data) == old:
+            _change_admins(store, data, lambda ledger, tx: ledger.drop_admin(tx, pair.public, now))
+        raise
+    if old is not None:
+        _change_admins(store, data, lambda ledger, tx: ledger.drop_admin(tx, old, now))
     return pair
+
+
+def _let_in(ledger: Ledger, tx: Transaction, key: bytes, now: int) -> None:
+    ledger.add_admin(tx, key, "local administrator", Role.ADMIN, now)
+
+
+def _change_admins(store: LmdbStore, data: DataDir, change: Callable[[Ledger, Transaction], None]) -> None:
+    tx = store.begin()
+    change(_ledger(read_server_id(tx, lambda: secrets.token_hex(16)), data), tx)
+    store.submit(tx)
 
 
 def _public_half(data: DataDir) -> bytes | None:
@@ -131,6 +150,7 @@ def _ledger(server_id: str, data: DataDir) -> Ledger:
 
 def accept_clock(data: DataDir, clock: Clock, wait: Callable[[float], None]) -> str:
     """Have the wall clock believed; give a sentence that says what came of it. Raises DataDirError, StoreError."""
+    data.refuse_nothing()
     try:
         data.lock()
     except DataDirError:
@@ -160,7 +180,10 @@ def accept_clock(data: DataDir, clock: Clock, wait: Callable[[float], None]) -> 
 
 def _order_accept_clock(data: DataDir, wait: Callable[[float], None]) -> str:
     """Leave the order for the running server, and wait until it is carried out. Raises DataDirError."""
-    data.accept_clock.touch(mode=0o600)
+    try:
+        data.accept_clock.touch(mode=0o600)
+    except OSError as error:
+        raise DataDirError(f"{data.accept_clock} cannot be written: {error.strerror or error}") from None
     for _ in range(round(ORDER_WAIT_S / _LOOK_EVERY_S)):
         if not data.accept_clock.exists():
             return "the running server goes by the wall clock now"

@@ -12,7 +12,8 @@ _PUBLIC_MODE = 0o644
 def add(file: Path, data: DataDir, with_builtin: bool) -> list[Path]:
     """Copy NAME.pub, and NAME.toml beside it when there is one; give what was written.
 
-    `file` is either of the two. Raises VendorKeyError, CatalogError (then nothing has changed) or OSError.
+    `file` is either of the two; a key of this name that is there is not replaced by another. Raises VendorKeyError,
+    CatalogError (then nothing has changed) or OSError.
     """
     key_file = file.with_suffix(vendorkeys.SUFFIX) if file.suffix == CATALOG_SUFFIX else file
     catalog_file = key_file.with_suffix(CATALOG_SUFFIX)
@@ -22,6 +23,12 @@ def add(file: Path, data: DataDir, with_builtin: bool) -> list[Path]:
         text = catalog_file.read_bytes()
         catalog.parse(text.decode("utf-8-sig", "replace"), str(catalog_file))
         wanted[data.catalog / catalog_file.name] = text
+    known = data.vendors / f"{name}{vendorkeys.SUFFIX}"
+    if known.exists() and vendorkeys.read(known) != vendorkeys.read(key_file):
+        raise vendorkeys.VendorKeyError(
+            f"{known} is here already, with another key, and that vendor's serials would count no more; "
+            "give the new file another name, or remove the old one first"
+        )
     before = {path: path.read_bytes() if path.exists() else None for path in wanted}
     for path, content in wanted.items():
         files.write_atomically(path, content, _PUBLIC_MODE)

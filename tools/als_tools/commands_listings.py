@@ -175,4 +175,6 @@ def _only_product(pools: list[Row]) -> str:
     busy = [str(pool["product"]) for pool in pools if pool["total"] or pool["used"] or pool["lapsed"]]
     if len(busy) == 1:
         return busy[0]
+    if not known:
+        raise Failure(Exit.REFUSED, "there are no serials yet, so nothing was used: als import-file SERVER FILE")
     raise Failure(Exit.WRONG_USAGE, f"say which product: --product {' or '.join(busy or known)}")

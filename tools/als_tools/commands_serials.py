@@ -219,6 +219,8 @@ def _is_there(row: Row) -> bool:
 
 def find_serial_id(link: Link, text: str) -> str:
     """Give the full id of the one serial whose id begins with `text`. Raises Failure for none or several."""
+    if not text.strip():  # a script's unset variable: every id begins so
+        raise Failure(Exit.WRONG_USAGE, "the serial id is empty; als licenses lists them all")
     if _is_whole(text):
         return serial.short_id(*serial.parse_short_id(text))
     tests = (rows.begins("serial_id", text.strip()), _is_there)

@@ -62,8 +62,8 @@ def _clock_warnings(snapshot: Snapshot) -> Iterable[Warning]:
     if snapshot.clock_state == "set_back":
         yield Warning(
             Level.BAD,
-            f"The server's clock was set back by {by}; time stands still until it is right again. Set the clock, "
-            "or tell the server that it is right: als-server accept-clock",
+            f"The server's clock was set back by {by}; it goes on by its own time until that is right again. "
+            "Set the clock, or tell the server that it is right: als-server accept-clock",
         )
     elif snapshot.clock_state == "jumped":
         yield Warning(

@@ -56,7 +56,7 @@ def _clock(status: Snapshot) -> Iterator[Problem]:
     advice = "Set the server's clock, or tell it that it is right: als-server accept-clock"
     by = formats.duration(abs(status.clock_behind_s))
     if status.clock_state == "set_back":
-        yield Problem(Level.BAD, f"CLOCK SET BACK by {by}: the server's time stands still", advice)
+        yield Problem(Level.BAD, f"CLOCK SET BACK by {by}: the server goes on by its own time", advice)
     elif status.clock_state == "jumped":
         yield Problem(Level.BAD, f"CLOCK JUMPED AHEAD by {by}: nothing lapses or ends by it for 24 h", advice)
 
@@ -102,7 +102,7 @@ def _seats(pool: Pool, facts: Facts, zone: Zone) -> Iterator[Problem]:
         yield Problem(level, f"{pool.product}: NO FREE SEAT ({used}){word}", more)
     elif lately:
         advice = "The denials say why (too_many: one address asked too often; license_expired: its serial ended)."
-        yield Problem(Level.BAD, f"{pool.product}: {lately} although {formats.count(pool.free)} are free", advice)
+        yield Problem(Level.SOON, f"{pool.product}: {lately}, {formats.count(pool.free)} free now", advice)
     elif pool.used >= ALMOST_FULL * pool.total:
         yield Problem(Level.SOON, f"{pool.product}: almost full ({used})", more)
 
