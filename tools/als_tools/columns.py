@@ -232,7 +232,7 @@ EVENTS = Listing(
         _HOST,
         Column("component", "Component"),
         Column("actor", "By", width_min=13, is_elastic=True),
-        Column("count", "Times", "number"),
+        Column("count", "Count", "number"),
         Column("detail", "Detail", "detail", width_min=22, is_elastic=True),
     ),
     shown=("time", "kind", "product", "host", "serial_id", "actor", "count", "detail"),

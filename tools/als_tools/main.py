@@ -124,6 +124,8 @@ def manual_main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in HELP_WORDS:
         _exit(_shown(MANUAL_HELP, Exit.DONE))
+    if words[:1] == ["--version"]:  # which the manual does not have, and every program of ours does
+        _exit(_shown(f"LicenseServerCmdLine {als.__version__}\n", Exit.DONE))
     if words and words[0].startswith("--") and words[0][2:] in MANUAL_COMMANDS:
         _exit(program.run(app, [words[0][2:], *words[1:]], "LicenseServerCmdLine"))
     known = ", ".join(f"--{name}" for name in (*MANUAL_COMMANDS, "help"))
