@@ -89,9 +89,9 @@ class LicensedComponent:
         identity: KeyPair | None = None,
         computer: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises ValueError for a vendor key that is none, or is missing though `requires_lock`; ImportError for one
+        """Raises TypeError for an argument of another type; ValueError for a vendor key that is none, or is missing.
 
-        without `cryptography`; TypeError for an argument of another type.
+        Raises ImportError for one without `cryptography`.
         """
         arguments.expect(str, product=product, component=component)
         arguments.expect(str, optional=True, version=version)
@@ -232,7 +232,11 @@ class LicensedComponent:
                 return
             if self._thread.is_current:
                 raise RuntimeError("release waits for the license's thread, so it can't be called from on_lost")
-            self._release(wait_s)
+            try:
+                self._release(wait_s)
+            except NoAnswer:
+                self._thread.keep()
+                raise
             self._stop()
 
     def _make_workplace(self) -> Workplace:
@@ -308,7 +312,6 @@ class LicensedComponent:
                 if notice.why.code == NO_ANSWER.code:
                     break
                 raise Refused(*notice.why)
-        self._thread.keep()
         raise NoAnswer(f"no license server confirmed the release within {wait_s:g} s")
 
     def _next_outcome(self, deadline: float) -> Notice | None:
