@@ -119,7 +119,8 @@ def _is_bool(value: object) -> bool:
     return type(value) is bool
 
 
-def _is_code(value: object) -> bool:
+def is_code(value: object) -> bool:
+    """Say whether a value has the form of a product's or component's code."""
     return type(value) is str and _CODE(value) is not None
 
 
@@ -217,10 +218,10 @@ def _may(name: str, check: Callable[[object], bool]) -> Field:
     return Field(name, check, False)
 
 
-_PRODUCT = _need("product", _is_code)
-_COMPONENT = _need("component", _is_code)
+_PRODUCT = _need("product", is_code)
+_COMPONENT = _need("component", is_code)
 _VERSION = _may("version", _text_check(0, VERSION_BYTES_MAX))
-_ANY_PRODUCT = _may("product", _is_code)
+_ANY_PRODUCT = _may("product", is_code)
 _PAGE = (_may("after", _text_check(1, CURSOR_BYTES_MAX)), _may("limit", _is_limit))
 _SERIAL_ID = _text_check(1, 64)
 

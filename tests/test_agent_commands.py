@@ -228,6 +228,23 @@ def test_help_names_variable_and_default(agent: Agent) -> None:
     assert all(command in agent.run("--help", server=False).stdout for command in commands)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "reason"),
+    [
+        ("--product", "ATI ES", "must be 1 to 32 letters, digits and hyphens"),
+        ("--component", "x" * 33, "must be 1 to 32 letters, digits and hyphens"),
+        ("--host", "x" * 256, "must have at most 255 bytes"),
+        ("--version-of-product", "\u00fc" * 33, "must have at most 64 bytes"),
+    ],
+)
+def test_what_no_server_could_take_is_wrong_usage(agent: Agent, flag: str, value: str, reason: str) -> None:
+    """It is told with its flag, and nobody is asked."""
+    words = {"--product": "ATIES", "--component": "agent"} | {flag: value}
+    done = agent.run("acquire", *(word for pair in words.items() for word in pair), server=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert flag in done.stderr and reason in done.stderr
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeServer]:
     """A fake server with a heartbeat of a second."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from als import folders, keyfile
+from als import folders, keyfile, protocol
 from als.protocol import parse_mac
 from als_agents import identity
 from als_agents.errors import ClientError
@@ -34,6 +34,30 @@ def _text(value: object) -> str:
     if type(value) is not str or not value:
         raise ValueError("must be a text")
     return value
+
+
+def _code(value: object) -> str:
+    text = _text(value)
+    if not protocol.is_code(text):
+        raise ValueError(f"must be 1 to {protocol.CODE_CHARS_MAX} letters, digits and hyphens")
+    return text
+
+
+def _text_of(most_bytes: int) -> Callable[[object], str]:
+    """Make what reads a text of at most so many bytes."""
+
+    def read(value: object) -> str:
+        text = _text(value)
+        if len(text.encode("utf-8", "surrogatepass")) > most_bytes:
+            raise ValueError(f"must have at most {most_bytes} bytes")
+        return text
+
+    return read
+
+
+_version = _text_of(protocol.VERSION_BYTES_MAX)
+_host = _text_of(protocol.HOST_BYTES_MAX)
+_address = _text_of(protocol.ADDRESS_BYTES_MAX)
 
 
 def _texts(value: object) -> str:
@@ -90,12 +114,12 @@ def _license(item: object) -> License:
         product, slash, component = item.strip().partition("/")
         if not (product and slash and component):
             raise ValueError(f"{item!r} must be written as PRODUCT/COMPONENT")
-        return License(product, component)
+        return License(_code(product), _code(component))
     if not isinstance(item, dict) or not item.keys() <= {"product", "component", "version"}:
         raise ValueError("each of [[licenses]] has product, component and, if wanted, version")
     version = item.get("version")
     return License(
-        _text(item.get("product")), _text(item.get("component")), None if version is None else _text(version)
+        _code(item.get("product")), _code(item.get("component")), None if version is None else _version(version)
     )
 
 
@@ -132,9 +156,9 @@ class Setting(NamedTuple):
 SETTINGS: Mapping[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting("product", "CODE", _text, "the product's code", shown="none"),
-        Setting("component", "CODE", _text, "the component's code", shown="none"),
-        Setting("version_of_product", "TEXT", _text, "what the server shows as its version", shown="none"),
+        Setting("product", "CODE", _code, "the product's code", shown="none"),
+        Setting("component", "CODE", _code, "the component's code", shown="none"),
+        Setting("version_of_product", "TEXT", _version, "what the server shows as its version", shown="none"),
         Setting(
             "licenses",
             "PRODUCT/COMPONENT",
@@ -197,8 +221,8 @@ SETTINGS: Mapping[str, Setting] = {
             in_file=False,
             repeats=True,
         ),
-        Setting("host", "NAME", _text, "the computer's name", shown="this computer's", in_file=False),
-        Setting("address", "IP", _text, "the computer's IP address", shown="the one that reaches the server"),
+        Setting("host", "NAME", _host, "the computer's name", shown="this computer's", in_file=False),
+        Setting("address", "IP", _address, "the computer's IP address", shown="the one that reaches the server"),
     )
 }
 
