@@ -29,6 +29,14 @@ def test_patched_requests_are_valid() -> None:
         assert (decoded["id"], decoded["op"], decoded["computer"]) == (ID_FIRST + number, "acquire", wanted)
 
 
+def test_new_computers_are_new_on_all_connections() -> None:
+    """However far one connection is ahead: who comes again would be known, and a load of another kind."""
+    ahead, behind = Fleet(salt=3).new_for_each("acquire", 1_000, 2)
+    first = {protocol.decode(request)["computer"]["host"] for request in islice(ahead, 200_000, 200_010)}
+    second = {protocol.decode(request)["computer"]["host"] for request in islice(behind, 100_000, 100_020)}
+    assert len(first) == 10 and len(second) == 20 and not first & second
+
+
 def test_computers_differ() -> None:
     """No two computers of one fleet or of two fleets share an address."""
     macs = [Fleet(salt=salt).mac(number) for salt in (1, 2) for number in range(5_000)]

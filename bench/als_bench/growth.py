@@ -16,7 +16,7 @@ from als_bench.connections import Connections
 from als_bench.processes import private_bytes
 from als_bench.report import Results
 from als_bench.server_under_test import ServerUnderTest
-from als_bench.stage import NEW, SEATS_PER_SERIAL, STEADY, Load, measure, warnings_of
+from als_bench.stage import NEW, NEW_AT_ONCE, SEATS_PER_SERIAL, STEADY, Load, measure, warnings_of
 from als_bench.workload import ACQUIRE, GRANTED
 
 LEASES, SEATS, SERIALS = "leases", "seats", "serials"
@@ -76,7 +76,7 @@ def _grow_leases(sizes: Sequence[int], load: Load, folder: Path | None) -> list[
             }
             connections.open(server.port, server.server_key)
             row |= _measure_leases(server, connections, replace(load, leases=size), new)
-            new += load.connections * SEATS_PER_SERIAL // 10
+            new += NEW_AT_ONCE
             row |= {
                 "store_bytes_per_lease": round(sizes_bytes[0] / stored, 1),
                 "compact_bytes_per_lease": round(sizes_bytes[1] / stored, 1),
@@ -116,10 +116,7 @@ def _measure_leases(server: ServerUnderTest, connections: Connections, load: Loa
     dealt = workload.own_computers(load.leases, load.connections, load.seed, RENEWING_MAX)
     streams = {
         "renew": workload.renewals(STEADY, dealt),
-        "acquire": [
-            NEW.forever_new(ACQUIRE, new + connection * (SEATS_PER_SERIAL // 10), 1)
-            for connection in range(load.connections)
-        ],
+        "acquire": NEW.new_for_each(ACQUIRE, new, load.connections),
     }
     return {
         operation: measure(ClosedLoop(connections.sockets, requests, load.window, GRANTED), server.pid, load.duration_s)

@@ -24,6 +24,7 @@ WARM_UP_S = 0.5
 BUSY = 0.9  # of one core: a thread that uses more is what limits
 SEATS_PER_SERIAL = 1_000_000
 SERIALS = 10  # 10 million seats: more than any run of acquires takes
+NEW_AT_ONCE = 10_000_000  # new computers, for whom streams are made at once: more than seats, and echoed ones beside
 STEADY = Fleet(salt=1)  # holds its leases before, and renews them
 NEW = Fleet(salt=2)  # comes during the run
 
@@ -107,14 +108,10 @@ class Stage:
         """Make each connection's endless requests: its own computers in random order, or ever new ones."""
         count = self.load.connections
         if operation == ACQUIRE:
-            return [self._new_stream() for _ in range(count)]
+            base, self._new_computers = self._new_computers, self._new_computers + NEW_AT_ONCE
+            return NEW.new_for_each(ACQUIRE, base, count)
         dealt = workload.own_computers(self.load.leases, count, self.load.seed)
         return workload.renewals(STEADY, dealt)
-
-    def _new_stream(self) -> Iterator[bytes]:
-        """Each stream starts where no earlier one can have been, so that every computer is new."""
-        start, self._new_computers = self._new_computers, self._new_computers + SEATS_PER_SERIAL // 10
-        return NEW.forever_new(ACQUIRE, start, 1)
 
     def measure(
         self, streams: Sequence[Iterator[bytes]], target: str = ALS, duration_s: float | None = None

@@ -64,6 +64,10 @@ class Fleet:
         """Make what follows the id; HEAD + pack_id(id) + tail is a request."""
         return self.request(operation, number)[ANSWER_AT:]
 
+    def new_for_each(self, operation: str, base: int, connections: int) -> list[Iterator[bytes]]:
+        """Make the endless requests of so many connections; no computer comes twice, however far one is ahead."""
+        return [self.forever_new(operation, base + place, connections) for place in range(connections)]
+
     def forever_new(self, operation: str, start: int, step: int) -> Iterator[bytes]:
         """Make requests of computers start, start + step, ... without end, by patching a template: 0.5 µs each."""
         template = bytearray(self.request(operation, start))
