@@ -31,6 +31,7 @@ def test_a_member_that_is_not_up_yet_is_waited_for(tmp_path: Path) -> None:
         [member] = members.all
         client = EtcdClient(members.endpoints)
         try:
+            assert is_leading(client, member), "it has written what it needs to start again"
             member.stop(kill=True)
             asked = threads.submit(is_leading, client, member)
             with pytest.raises(TimeoutError):
