@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,3 +103,23 @@ def refuse_readable_secret(path: Path) -> None:
     """Raise UnsafeFileError when others than the owner can read `path`. Windows: the folder's rights decide."""
     if os.name != "nt" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UnsafeFileError(f"{path} can be read by other users; run: chmod 600 {path}")
+
+
+class PipeWriter(threading.Thread):
+    """Writes what comes through a pipe, until the pipe is closed; `error` says why it ended before."""
+
+    def __init__(self, source: int, target: PacedWriter) -> None:
+        super().__init__(name="als-copy")
+        self.error: OSError | None = None
+        self._source = source
+        self._target = target
+        self.start()
+
+    def run(self) -> None:
+        """Write; a pipe that nobody reads any more ends who writes into it."""
+        with os.fdopen(self._source, "rb", 0) as source:
+            try:
+                while piece := source.read(PACED_BYTES):
+                    self._target.write(piece)
+            except OSError as error:
+                self.error = error

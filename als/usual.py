@@ -51,6 +51,11 @@ _decode_computer = msgspec.msgpack.Decoder(Computer).decode
 encode_id = protocol.encode  # the one thing in which the replies of a turn's usual renewals differ
 
 
+def patience_s(patience_ms: int | None) -> float:
+    """Give the seconds after which a sender with this patience has given its request up."""
+    return (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms) / 1000
+
+
 def looks_like_renewal(frame: bytes) -> bool:
     """Say whether a frame may hold a renewal, without reading it."""
     return _IS_RENEWAL in frame

@@ -14,7 +14,8 @@ from als.clock import Reading
 from als.ledger import Ledger
 from als.ledger.audit import Audit
 from als.protocol import MalformedError, Role
-from als.server.core import Core, Letter
+from als.server.core import Core
+from als.server.letters import Letter
 from als.store.memory import MemoryStore
 from press import OTHER_SERVER_KEY, SERVER_KEY, VENDORS, print_serial
 

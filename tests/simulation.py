@@ -16,7 +16,8 @@ from als.catalog import Catalog, Component, Product
 from als.ledger import Ledger, Rules
 from als.protocol import Refusal, Role
 from als.records import LeaseState
-from als.server.core import Core, Letter
+from als.server.core import Core
+from als.server.letters import Letter
 from books import deadline, lease_of, mistakes, outages, seats_by_serial
 from comparison import AUDITOR, Comparison, differences
 from model import Model

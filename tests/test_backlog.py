@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from als.server import backlog
 from als.server.backlog import PER_SENDER_MAX, WAITING_BYTES_MAX, WAITING_MAX, Backlog
-from als.server.core import Letter
+from als.server.letters import Letter
 
 names = st.sampled_from([b"flood", b"alice", b"bob", b"carol"])
 

@@ -11,9 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from als.store import behind
 from als.store.lmdb import LmdbStore
-from als.store.transaction import StoreError, Table
+from als.store.stamps import IN_A_VALUE
+from als.store.transaction import STAMPED_BYTES, StoreError, Table
 
-KEYS = [b"%02d" % number for number in range(30)]
+KEYS = [number.to_bytes(8, "big") for number in range(IN_A_VALUE - 15, IN_A_VALUE + 15)]  # stamps in two values
 LEASES, OTHER = Table.LEASES, Table.COMPUTERS
 
 
@@ -117,6 +118,22 @@ class ReplacedRows(RuleBasedStateMachine):
         self._patch.undo()
 
 
+class StampedRows(ReplacedRows):
+    """The same where most changes are of four bytes."""
+
+    @precondition(lambda self: any(len(row) >= STAMPED_BYTES.stop for row in self.uncommitted.values()))
+    @rule(data=st.data(), stamps=st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=9))
+    def stamp(self, data: st.DataObject, stamps: list[int]) -> None:
+        """Stamp some rows that are there, some of them twice."""
+        long = sorted(key for key, row in self.uncommitted.items() if len(row) >= STAMPED_BYTES.stop)
+        write = self.tx.stamping()
+        for stamp in stamps:
+            key = data.draw(st.sampled_from(long))
+            write(int.from_bytes(key, "big"), stamp)
+            row = self.uncommitted[key]
+            self.uncommitted[key] = row[: STAMPED_BYTES.start] + stamp.to_bytes(4, "big") + row[STAMPED_BYTES.stop :]
+
+
 class NewRows(ReplacedRows):
     """The same of a table whose new rows wait as well."""
 
@@ -125,6 +142,8 @@ class NewRows(ReplacedRows):
 
 ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 test_replaced_rows = ReplacedRows.TestCase
+StampedRows.TestCase.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
+test_stamped_rows = StampedRows.TestCase
 NewRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 test_new_rows = NewRows.TestCase
 
@@ -242,4 +261,74 @@ def test_a_row_deleted_before_its_slice_is_entered_stays_away(tmp_path: Path, mo
         tx = store.begin()
         assert (tx.get(LEASES, b"l"), tx.scan(LEASES)) == (None, [(b"k", b"second")])
         tx.abort()
+    store.close()
+
+
+def test_stamps_of_a_log_that_was_cut_off_are_damage(tmp_path: Path) -> None:
+    """Half a stamp is not read as a whole one: the store is called damaged."""
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    tx.put(LEASES, KEYS[0], bytes(60))
+    store.submit(tx)
+    store.close()
+    with lmdb.open(str(tmp_path), max_dbs=32) as environment:
+        log = environment.open_db(b"behind_stamps")
+        with environment.begin(write=True) as txn:
+            cursor = txn.cursor(log)
+            assert cursor.last()
+            cursor.put(cursor.key(), cursor.value()[:-1])
+    with pytest.raises(StoreError, match="damaged"):
+        LmdbStore(tmp_path)
+
+
+def test_stamps_take_four_bytes_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbors share a value, a value ends with its last stamp, and one without stamps goes."""
+    monkeypatch.setattr(behind, "GATHERED_ROWS", 1)
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    for key in KEYS:
+        tx.insert(LEASES, key, bytes(60))
+        tx.stamping()(int.from_bytes(key, "big"), 1_790_000_000)
+    store.submit(tx)
+    for _ in range(5):
+        store.submit(store.begin())
+    tx = store.begin()
+    lengths = [len(value) for _, value in tx.scan(Table.STAMPS)]
+    for key in KEYS:
+        tx.delete(LEASES, key)
+    store.submit(tx)
+    for _ in range(5):
+        store.submit(store.begin())
+    tx = store.begin()
+    assert lengths == [4 * IN_A_VALUE, 4 * 15]
+    assert tx.scan(Table.STAMPS) == []
+    tx.abort()
+    store.close()
+
+
+@pytest.mark.parametrize("has_waited", [True, False])
+def test_a_row_that_is_written_whole_has_no_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_waited: bool
+) -> None:
+    """Its own bytes count from then on, whether the stamp is in the log or in its table by then."""
+    monkeypatch.setattr(behind, "GATHERED_ROWS", 1 if has_waited else 1_000)
+    store = LmdbStore(tmp_path)
+    tx = store.begin()
+    keys = KEYS[14:17]  # the first has its stamp in another value than the others
+    for key in keys:
+        tx.insert(LEASES, key, bytes(60))
+        tx.stamping()(int.from_bytes(key, "big"), 7)
+    for _ in range(5):
+        store.submit(tx)
+        tx = store.begin()
+    assert [row[STAMPED_BYTES] for _, row in tx.scan(LEASES)] == [b"\0\0\0\7"] * 3
+    tx.put(LEASES, keys[0], b"p" * 60)
+    tx.replace(LEASES, keys[1], b"r" * 60)
+    tx.delete(LEASES, keys[2])
+    tx.insert(LEASES, keys[2], b"i" * 60)
+    for _ in range(5):
+        assert [row for _, row in tx.scan(LEASES)] == [b"p" * 60, b"r" * 60, b"i" * 60]
+        store.submit(tx)
+        tx = store.begin()
+    tx.abort()
     store.close()

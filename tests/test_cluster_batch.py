@@ -2,7 +2,7 @@
 
 from als import protocol
 from als.server.cluster.batch import Reader
-from als.server.core import Letter
+from als.server.letters import Letter
 
 NOW = 1_790_000_000
 

@@ -24,7 +24,7 @@ from als.server.cluster.peers import Card, Peers
 from als.server.cluster.report import Report
 from als.server.cluster.turns import SharedCore
 from als.server.cluster.writing import Writing
-from als.server.core import Letter
+from als.server.letters import Letter
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.errors import EtcdUnavailableError
 from als.store.etcd.ops import Compare, Op, RangeResult, TxnResult

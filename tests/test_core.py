@@ -12,7 +12,9 @@ from als.catalog import Catalog
 from als.clock import Reading
 from als.ledger import Ledger, Rules
 from als.protocol import Role
-from als.server.core import LOOK_EVERY_REQUESTS, Core, Letter, read_mark
+from als.server.applying import LOOK_EVERY_REQUESTS
+from als.server.core import Core, read_mark
+from als.server.letters import Letter
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Completion, Store, StoreError, StoreFullError, Table, Transaction

@@ -6,7 +6,8 @@ from als import protocol
 from als.clock import Reading
 from als.ledger import Ledger
 from als.protocol import Role
-from als.server.core import MARK_EVERY_S, Core, Letter
+from als.server.core import MARK_EVERY_S, Core
+from als.server.letters import Letter
 from als.store.memory import MemoryStore
 from press import SERVER_KEY, VENDORS, print_serial
 from test_core import CATALOG, wish

@@ -3,7 +3,6 @@
 import pytest
 
 from als import protocol
-from als.server.core import Letter
 from als.server.gathering import (
     ALONE_TURNS,
     FEW,
@@ -17,6 +16,7 @@ from als.server.gathering import (
     Gathering,
     Pacing,
 )
+from als.server.letters import Letter
 
 LOOK_S, SECOND_LOOK_S = (until_s for until_s, _ in RUSHES)
 ALL_PAUSES = [LOOK_S, SECOND_LOOK_S - LOOK_S, GATHER_S - SECOND_LOOK_S]

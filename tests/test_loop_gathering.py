@@ -15,7 +15,7 @@ from als.clock import Reading, SystemClock
 from als.guard import ClockGuard
 from als.server import loop
 from als.server.answering import Answering
-from als.server.core import Letter
+from als.server.letters import Letter
 from als.server.loop import Loop, Sockets
 
 HERE = "127.0.0.1"

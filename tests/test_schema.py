@@ -26,7 +26,7 @@ from press import SERVER_KEY, VENDORS
 DATA = Path(__file__).parent / "data"
 COMPUTERS = 12  # in the store of version 1: 2 serials of 20 seats, 12 acquires, a release, renewals, a few lapses
 ROOT = Sender(b"R" * 32, "127.0.0.1")
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 SERVER_3 = 3 << 32  # the store of version 2 was once a cluster's: some computers were met by its server 3
 
 
@@ -37,9 +37,9 @@ def unpacked(version: int, folder: Path) -> Path:
     return folder
 
 
-def told() -> dict[str, Any]:
-    """Give what version 2 listed of its store."""
-    found: dict[str, Any] = json.loads(gzip.decompress((DATA / "store-schema-2.json.gz").read_bytes()))
+def told(version: int) -> dict[str, Any]:
+    """Give what a version listed of its store."""
+    found: dict[str, Any] = json.loads(gzip.decompress((DATA / f"store-schema-{version}.json.gz").read_bytes()))
     return found
 
 
@@ -117,9 +117,40 @@ def test_version_3_goes_on_with_addresses_that_wait(tmp_path: Path) -> None:
     store.close()
 
 
+def test_version_4_goes_on_with_times_beside_its_rows(tmp_path: Path) -> None:
+    """Its rows are as ours, with renewals that are not entered yet; what is renewed from now on changes no row."""
+    store = LmdbStore(unpacked(4, tmp_path), map_bytes=1 << 28)
+    before = told(4)
+    now = before.pop("now")
+    tx = store.begin()
+    assert tx.scan(Table.BEHIND), "it has renewals in its log that are not entered yet"
+    assert schema.bring_up_to_date(tx) == 4
+    store.submit(tx)
+    tx = store.begin()
+    after = listed(tx, now)
+    assert {**after, "status": None} == {**before, "status": None}
+    old = dict(tx.scan(Table.LEASES))
+    ledger = Ledger(catalog.builtin(), server_id="0f" * 16, server_key=SERVER_KEY, vendors=VENDORS, settings=Rules())
+    for number in (1, 2):
+        macs = [bytes([2, 0, 0, 0, 1, number]), bytes([2, 0, 0, 0, 2, number])]
+        computer = {"macs": macs, "host": f"pc-{number}", "address": "", "machine_id": f"{number:032x}"}
+        request = {"v": 1, "id": 1, "op": "renew", "product": "ATIW", "component": "agent", "computer": computer}
+        answer = ledger.apply(tx, request, Sender(b"A" * 32, "127.0.0.1"), now + 60)
+        assert isinstance(answer, dict) and answer["result"] == "renewed"
+    store.submit(tx)
+    tx = store.begin()
+    renewed = [Lease.unpack(row).renewed_at for key, row in tx.scan(Table.LEASES) if row != old[key]]
+    assert renewed == [now + 60] * 2
+    assert len(tx.scan(Table.BEHIND_STAMPS)) == 1
+    assert Audit(tx).run() == []
+    assert books.mistakes(tx, catalog.builtin()) == []
+    tx.abort()
+    store.close()
+
+
 def test_version_2_lists_what_it_listed(store: LmdbStore, caplog: pytest.LogCaptureFixture) -> None:
     """All listings of a store are after the migration what version 2 wrote of them, and its books agree."""
-    before = told()
+    before = told(2)
     now, pending = before.pop("now"), before.pop("pending")
     assert pending, "the kept store has rows in its log that are not entered yet"
     tx = store.begin()
@@ -144,7 +175,7 @@ def test_version_2_lists_what_it_listed(store: LmdbStore, caplog: pytest.LogCapt
 
 def test_no_row_of_the_log_is_lost_or_comes_back(store: LmdbStore, tmp_path: Path) -> None:
     """Renewed leases that the log alone held have their new keys, and none is left under its old one at a restart."""
-    before = told()
+    before = told(2)
     tx = store.begin()
     schema.bring_up_to_date(tx)
     store.submit(tx)

@@ -1,28 +1,13 @@
 """The usual requests are a short cut: they answer, and leave byte by byte, what the rules would."""
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from als import catalog, protocol
-from als.clock import Reading
-from als.ledger import Ledger, Rules, Sender
-from als.server.core import Core, Letter
-from als.store.memory import MemoryStore
-from als.store.transaction import Rows, Table
-from press import SERVER_KEY, VENDORS, print_serial
+from two_ways import LONG, MACS, PERIOD_S, PRODUCT, Server, Step
 
-WALL_S = 1_800_000_000
-PRODUCT = catalog.builtin().by_code["ATIW"]
-LONG = "x" * 32  # the longest code that the protocol admits, too long for the short form of a lease
-assert PRODUCT.period_s is not None
-PERIOD_S: int = PRODUCT.period_s
-OPERATOR = b"O" * 32
 SENDERS = [b"a" * 32, b"b" * 32]
-MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(4)]
-SEATS = 3
 
 computers = st.fixed_dictionaries(
     {
@@ -45,7 +30,6 @@ wishes = st.fixed_dictionaries(
     optional={"version": st.sampled_from(["1", "2", None])},
 )
 CHECK = {"op": "check", "product": PRODUCT.code}
-Step = tuple[bytes, str, dict[str, Any], int]
 steps = st.lists(
     st.tuples(
         st.sampled_from(SENDERS),
@@ -67,47 +51,6 @@ ONE_BY_ONE: list[Step] = [
     (SENDERS[0], "127.0.0.1", {**RUN, "computer": {**PC, "macs": [mac]}, "component": component}, 0)
     for mac, component in zip(MACS, ("agent", "local-console") * 2, strict=True)
 ]
-
-
-SOLD = catalog.Catalog([replace(PRODUCT, components={**PRODUCT.components, LONG: catalog.Component(LONG, "Long")})])
-
-
-class Server:
-    """A core over a store in memory with a serial of few seats; `more` stands in every request, too."""
-
-    def __init__(self, **more: Any) -> None:
-        self.store = MemoryStore()
-        ledger = Ledger(
-            SOLD,
-            server_id="s",
-            server_key=SERVER_KEY,
-            vendors=VENDORS,
-            settings=Rules(new_seats_per_address_h=1),
-        )
-        self.core = Core(self.store, ledger, Reading(WALL_S, 0.0), lambda: None)
-        tx = self.store.begin()
-        ledger.add_admin(tx, OPERATOR, "operator", protocol.Role.OPERATOR, WALL_S)
-        text, _ = print_serial(PRODUCT, 1, SEATS)
-        imported = ledger.apply(tx, {"op": "import", "serials": [text]}, Sender(OPERATOR, ""), WALL_S)
-        assert isinstance(imported, dict) and imported["added"] == 1
-        self.store.submit(tx)
-        self._more = more
-
-    def turn(self, turn: list[Step], passed_s: int) -> list[bytes]:
-        """Serve these requests in one turn; a computer's key MACS becomes macs, which may then come twice."""
-        letters = []
-        for sender, address, wish, _ in turn:
-            body = protocol.encode({"v": 1, "id": 1, **wish, **self._more}).replace(b"MACS", b"macs")
-            letters.append(Letter((address.encode(),), body, sender, {b"Peer-Address": address}, float(passed_s)))
-        return self.core.turn(letters, Reading(WALL_S + passed_s, float(passed_s)))
-
-    def rows(self) -> dict[Table, Rows]:
-        """Give everything that is stored."""
-        tx = self.store.begin()
-        try:
-            return {table: tx.scan(table, limit=100_000) for table in Table}
-        finally:
-            tx.abort()
 
 
 @given(st.lists(steps, min_size=1, max_size=4))

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from als.ledger import repeats
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.protocol import MACS_MAX, encode
@@ -159,6 +160,7 @@ class Entrance:
 
 def _own_addresses(tx: Transaction, number: int, old: list[bytes], new: list[bytes], mark: int) -> None:
     """Write who owns which address: the front one with the fingerprint, the longest unseen forgotten."""
+    repeats.change(tx, number)
     for mac in new[MACS_MAX:]:
         tx.delete(Table.ADDRESSES, mac)
     for mac in new[1:MACS_MAX]:
@@ -182,6 +184,7 @@ def _tell_conflict(tx: Transaction, journal: Journal, other: int, computer: Comp
 
 def forget(tx: Transaction, tally: Tally, number: int, computer: Computer) -> None:
     """Remove a computer and its addresses."""
+    repeats.change(tx, number)
     for mac in computer.macs:
         tx.delete(Table.ADDRESSES, mac)
     tx.delete(Table.COMPUTERS, computer_key(number))

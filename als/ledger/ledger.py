@@ -9,9 +9,10 @@ from typing import Any
 
 from als import usual
 from als.catalog import Catalog
-from als.ledger import admins, leases, listings, mercy, quick, serials, sweep
+from als.ledger import admins, leases, listings, mercy, quick, repeats, serials, sweep
 from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
 from als.ledger.journal import Journal
+from als.ledger.repeats import Repeats
 from als.ledger.tally import Tally
 from als.protocol import OPERATIONS, Refusal, Request, Role
 from als.records import Admin, Event
@@ -105,12 +106,19 @@ class Ledger:
         answer = made[1](usual, sender.key, sender.address)
         return answer.as_fields() if answer is not None else None
 
-    def renewing(self, tx: Transaction, now: int) -> quick.Renew:
-        """Give the function that does `renew_quickly`'s work for many renewals in one transaction and one catalog."""
-        renew = quick.renewing(tx, self.catalog, now)
+    def renewing(
+        self, tx: Transaction, now: int, known: Repeats, monotonic_s: float
+    ) -> tuple[repeats.Renew, quick.Renew]:
+        """Give the functions that renew what is known, and what is usual, in one transaction and one catalog."""
+        answer_of = quick.answering(self.catalog, now)
+        renew = quick.renewing(tx, self.catalog, now, answer_of, known)
         if self.rules.agents == AGENTS_OPEN:
-            return renew
-        return lambda usual, key: renew(usual, key) if tx.get(Table.ADMINS, key) is not None else None
+            return known.renewing(tx, self.catalog, now, monotonic_s, answer_of), renew
+
+        def renew_of_admins(renewal: Usual, key: bytes, request: bytes = b"") -> dict[str, Any] | None:
+            return renew(renewal, key) if tx.get(Table.ADMINS, key) is not None else None
+
+        return (lambda requests, first, replies: first), renew_of_admins
 
     def renew_quickly(self, tx: Transaction, usual: Usual, key: bytes, now: int) -> dict[str, Any] | None:
         """Apply a renewal in which nothing but the time is new; None for any other, which `apply` then takes."""

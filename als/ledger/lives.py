@@ -5,7 +5,7 @@ renewal does not touch it; the sweep looks and puts a renewed one back), a lapse
 forgotten. Under product 0 stand computers that have no lease any more.
 """
 
-from als.ledger import computers, mercy, seats, serialbook
+from als.ledger import computers, mercy, repeats, seats, serialbook
 from als.ledger.journal import Journal
 from als.ledger.tally import Tally
 from als.records import Event, Lease, LeaseState, SerialState, computer_key, due_key, lease_key
@@ -65,6 +65,7 @@ def engage(tx: Transaction, tally: Tally, product: int, computer: int, lease: Le
 
 def write(tx: Transaction, product: int, computer: int, lease: Lease) -> None:
     """Store a lease."""
+    repeats.change(tx, computer)
     tx.put(Table.LEASES, lease_key(product, computer), lease.pack())
 
 
@@ -88,6 +89,7 @@ def drop(tx: Transaction, tally: Tally, product: int, computer: int, lease: Leas
     """Delete a lease's record; the computer's retention begins when it has no other."""
     if lease.due_at:
         tx.delete(Table.DUE, due_key(product, lease.due_at, computer))
+    repeats.change(tx, computer)
     tx.delete(Table.LEASES, lease_key(product, computer))
     tally.store().leases -= 1
     if lease.state is LeaseState.LAPSED:

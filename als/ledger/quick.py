@@ -7,10 +7,9 @@ address: granting.py gives seats to new computers.
 """
 
 import struct
-from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
@@ -20,6 +19,7 @@ from als.catalog import Catalog
 from als.ledger import computers, lives, sweep
 from als.ledger.desk import Rules
 from als.ledger.granting import Granted, Granting
+from als.ledger.repeats import Repeats
 from als.ledger.rows import active_row
 from als.records import (
     COMPUTER_BYTES,
@@ -28,6 +28,7 @@ from als.records import (
     LEASE_HEAD_BYTES,
     LEASE_LONE,
     LEASE_STATE_SHIFT,
+    NEVER,
     RENEWED,
     TIME,
     TIME_BYTES,
@@ -64,7 +65,14 @@ class Told(msgspec.Struct, gc=False):
 
 
 Acquire = Callable[[Usual, bytes, str], Granted | Told | None]
-Renew = Callable[[Usual, bytes], dict[str, Any] | None]
+
+
+class Renew(Protocol):
+    """Renews, when nothing but the time is new; None otherwise."""
+
+    def __call__(self, renewal: Usual, key: bytes, request: bytes = b"") -> dict[str, Any] | None:
+        """Take a renewal, its sender's key, and its bytes as they came if they shall be known from now on."""
+        ...
 
 
 def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now: int) -> Acquire:
@@ -100,39 +108,51 @@ def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: byte
 class _Terms(NamedTuple):
     """What all renewals of a component have in common in one transaction."""
 
-    product: bytes  # as in the keys of leases
+    number: int  # the product's
+    product: bytes  # the same as in the keys of leases
     code: bytes  # the component's
     period_s: int
     answer: dict[str, Any]
 
 
-def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
+def answering(catalog: Catalog, now: int) -> Callable[[int], dict[str, Any]]:
+    """Give the function that tells the answer to the renewals of a product, by its number: always the same object.
+
+    So all of a reply but its id need be written only once.
+    """
+
+    @cache
+    def answer_of(number: int) -> dict[str, Any]:
+        product = catalog.by_number[number]
+        assert product.period_s is not None
+        renew_by = now + product.period_s
+        return {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
+
+    return answer_of
+
+
+def renewing(
+    tx: Transaction,
+    catalog: Catalog,
+    now: int,
+    answer_of: Callable[[int], dict[str, Any]] | None = None,
+    repeats: Repeats | None = None,
+) -> Renew:
     """Give the function that renews in this transaction.
 
-    It takes a renewal and its sender's key, and gives None when something else happens to the lease, or may. All
-    renewals of a product in one transaction get the same answer object, so that it need be written only once.
+    The function gives None when something else happens to the lease, or may. `repeats` then knows what it has renewed.
     """
     sweep.removals(tx)  # noted in the memo
-    memo, get, replace = tx.memo, tx.get, tx.replace
-    known: defaultdict[str, dict[str, _Terms | None]] = defaultdict(dict)  # by product, then component
-    terms_of = partial(_terms, {}, catalog, now)
-    time = _pack_time(now)
+    memo, get, replace, stamp = tx.memo, tx.get, tx.replace, tx.stamping()
+    terms_of = cache(partial(_terms, answer_of or answering(catalog, now), catalog))
 
-    def renew(renewal: Usual, key: bytes) -> dict[str, Any] | None:
-        try:
-            terms = known[renewal.product][renewal.component]
-        except KeyError:
-            terms = known[renewal.product][renewal.component] = terms_of(renewal.product, renewal.component)
+    def renew(renewal: Usual, key: bytes, request: bytes = b"") -> dict[str, Any] | None:
+        terms = terms_of(renewal.product, renewal.component)
         if terms is None or renewal.want_lease or memo[sweep.REMOVALS]:
             return None
-        computer = renewal.computer
-        mac = front_mac(computer)
-        raw = get(_ADDRESSES, mac) if mac is not None else None
-        if raw is None:
+        owner = _known_owner(get, renewal.computer)
+        if owner is None:
             return None
-        owner, mark = _unpack_owner(raw)
-        if mark != crc32(computer):
-            return None  # its bytes are others than when they were read and judged
         lease = terms.product + owner
         raw = get(_LEASES, lease)
         if raw is None:
@@ -143,10 +163,12 @@ def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
         what = head[0]
         lone = what & LEASE_LONE
         state = what - lone
-        place = LEASE_HEAD_BYTES
-        if state == _ACTIVE_ENDS and now < _unpack_time(raw, place)[0]:
-            place = _ENDS_HEAD_BYTES
+        place, ends_at = LEASE_HEAD_BYTES, NEVER
+        if state == _ACTIVE_ENDS:
+            place, ends_at = _ENDS_HEAD_BYTES, _unpack_time(raw, LEASE_HEAD_BYTES)[0]
         elif state != _ACTIVE:
+            return None
+        if ends_at and now >= ends_at:
             return None
         version = renewal.version
         own = terms.code + key[:HOLDER_BYTES]
@@ -157,15 +179,29 @@ def renewing(tx: Transaction, catalog: Catalog, now: int) -> Renew:
                     return None
             if lone != len(terms.code) or not raw.startswith(own, place):
                 return None
-            replace(_LEASES, lease, head + time + raw[_RENEWED_END:])
+            stamp(int.from_bytes(lease, "big"), now)
+            if repeats is not None:
+                computer = int.from_bytes(owner, "big")
+                repeats.learn(request, renewal.patience_ms, terms.number, computer, now + period_s, ends_at)
         else:
-            renewed = _renew_counted(raw, place, bytes((len(terms.code),)) + own, version, time)
+            renewed = _renew_counted(raw, place, bytes((len(terms.code),)) + own, version, _pack_time(now))
             if renewed is None:
                 return None
             replace(_LEASES, lease, renewed)
         return terms.answer
 
     return renew
+
+
+def _known_owner(get: Callable[[Table, bytes], bytes | None], computer: msgspec.Raw) -> bytes | None:
+    """Give a computer as in keys, when its bytes are the same as when they were read and judged."""
+    mac = front_mac(computer)
+    raw = get(_ADDRESSES, mac) if mac is not None else None
+    if raw is None:
+        return None
+    owner: bytes
+    owner, mark = _unpack_owner(raw)
+    return owner if mark == crc32(computer) else None
 
 
 def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: int) -> dict[str, Any] | None:
@@ -177,21 +213,17 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
 
 
 def _terms(
-    answers: dict[int, dict[str, Any]], catalog: Catalog, now: int, code: str, component_code: str
+    answer_of: Callable[[int], dict[str, Any]], catalog: Catalog, code: str, component_code: str
 ) -> _Terms | None:
-    """Find out what is common; None when nothing of the kind is usual. `answers` are those of products so far."""
+    """Find out what is common; None when nothing of the kind is usual."""
     product = catalog.by_code.get(code)
     if product is None or not product.reusable or not product.period_s:
         return None
     component = product.components.get(component_code)
     if component is None or not component.licensed:
         return None
-    answer = answers.get(product.number)
-    if answer is None:
-        renew_by = now + product.period_s
-        answer = {"result": "renewed", "renew_by": renew_by, "heartbeat_s": product.heartbeat_s, "lease": None}
-        answers[product.number] = answer
-    return _Terms(product_key(product.number), component_code.encode(), product.period_s, answer)
+    number = product.number
+    return _Terms(number, product_key(number), component_code.encode(), product.period_s, answer_of(number))
 
 
 def _renew_counted(raw: bytes, place: int, own: bytes, version: str | None, time: bytes) -> bytes | None:

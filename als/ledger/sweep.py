@@ -3,7 +3,7 @@
 Correctness never waits for it: requests decide by `now`. The sweep keeps listings, history and the store's size true.
 """
 
-from als.ledger import computers, lives, mercy, products, seats, serialbook
+from als.ledger import computers, lives, mercy, products, repeats, seats, serialbook
 from als.ledger.journal import Journal
 from als.ledger.tally import HOUR_S, Tally
 from als.records import (
@@ -101,6 +101,7 @@ def _set_removals(tx: Transaction, jobs: list[list[int]]) -> None:
 
 def begin_removal(tx: Transaction, product: int, serial: int) -> None:
     """Enter a serial whose leases are to be deleted."""
+    repeats.forget_all(tx)
     _set_removals(tx, [*removals(tx), [product, serial, 0]])
 
 

@@ -7,7 +7,7 @@ queue of its own and they are served in rounds, so that who floods waits behind 
 from collections import deque
 
 from als.protocol import PIPELINE_REQUESTS_MAX
-from als.server.core import Letter
+from als.server.letters import Letter
 
 WAITING_MAX = 50_000  # about a second's work; what is beyond waits in its sender's socket
 WAITING_BYTES_MAX = 64 << 20

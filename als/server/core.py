@@ -8,22 +8,18 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
-from als import protocol
 from als.clock import Reading
 from als.guard import OK, ClockGuard
-from als.ledger import Ledger, Sender, mercy, seats
+from als.ledger import Ledger, mercy, seats
 from als.ledger.journal import Journal
+from als.ledger.repeats import Repeats
 from als.ledger.tally import Tally
-from als.protocol import MalformedError, Refusal
 from als.records import Event, pack_value, unpack_value
-from als.server.access import Properties, peer_of
+from als.server.applying import Applying
+from als.server.letters import Letter
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
-from als.usual import encode_id
-from als.usual import read as read_usual
 
 # A storm of lapses must not be felt by those who renew: a lapse costs as much as five renewals, so a turn is lengthened
 # by about half at most; one that serves nobody may do more.
@@ -34,29 +30,11 @@ SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
 # One commit for so many. With more, those whose replies leave together would all be idle while the next turn waits.
 LETTERS_MAX = 1_000
-LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 _CLOCK = b"clock"
 _T = TypeVar("_T")
 SERVER_ID = b"server_id"
 
-RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
-BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {"retry_after_s": RETRY_AFTER_S})
-
 log = logging.getLogger("als")
-
-
-class Letter(msgspec.Struct, frozen=True, gc=False):
-    """One request as it came: `sender` is its proven key, `frame` tells the peer's address when it is asked.
-
-    `envelope` is where the reply goes (the core only sees that equal ones are one connection's), `arrived_s` when it
-    came, by the monotonic clock.
-    """
-
-    envelope: tuple[bytes, ...]
-    body: bytes
-    sender: bytes
-    frame: Properties
-    arrived_s: float
 
 
 class Turns(Protocol):
@@ -99,14 +77,20 @@ class Turns(Protocol):
 class Core:
     """The turns of one server over its store."""
 
-    def __init__(self, store: Store, ledger: Ledger, reading: Reading, reload: Callable[[], None]) -> None:
-        """Open the store's books: mark the outage since the last alive mark and say that the server started."""
+    def __init__(
+        self, store: Store, ledger: Ledger, reading: Reading, reload: Callable[[], None], secret: bytes = b""
+    ) -> None:
+        """Open the store's books: mark the outage since the last alive mark and say that the server started.
+
+        `secret` are random bytes that nobody else knows.
+        """
         self.store = store
         self.ledger = ledger
         self.rates = Rates()
         self.replies_dropped = 0
         self.letters_max = LETTERS_MAX
         self._reload = reload
+        self._known = Repeats(secret)
         self._reading = reading
         self._swept_at = self._marked_at = reading.monotonic_s
         self._more_to_sweep = True
@@ -126,11 +110,13 @@ class Core:
         """Have `work` done in a transaction and commit it; once more, where the store had to grow for it."""
         while True:
             tx = self.store.begin()
+            self._known.attend(tx)
             try:
                 done = work(tx)
                 self.store.submit(tx)
             except StoreFullError:
                 tx.abort()
+                self._known.forget_all()
                 self.store.grow()
                 continue
             return done
@@ -149,86 +135,23 @@ class Core:
         now = self.guard.tick(reading)
         before = self._more_to_sweep, self._swept_at, self._marked_at
 
-        def apply(tx: Transaction) -> tuple[list[bytes], int]:
+        def apply(tx: Transaction) -> Applying:
             self._more_to_sweep, self._swept_at, self._marked_at = before  # in case that it is done once more
-            replies, renewals = self._apply_all(tx, letters, now, has_time)
-            self._do_housekeeping(tx, now, len(replies))
-            return replies, renewals
+            self._write_notices(tx)
+            applying = Applying(tx, self.ledger, self._known, now, reading.monotonic_s, self._reload)
+            applying.run(letters, has_time)
+            self._do_housekeeping(tx, now, len(applying.replies))
+            return applying
 
-        replies, renewals = self._commit(apply)
+        applied = self._commit(apply)
         self.guard.take_notices()
-        if replies:
-            self.rates.count(reading.monotonic_s, len(replies), renewals)
-        return replies
+        if applied.replies:
+            self.rates.count(reading.monotonic_s, len(applied.replies), applied.renewals)
+        return applied.replies
 
     def needs_turn(self, reading: Reading) -> bool:
         """Say whether there is something to do although nothing has come."""
         return self._more_to_sweep or reading.monotonic_s - self._swept_at >= SWEEP_EVERY_S
-
-    def _apply_all(
-        self, tx: Transaction, letters: Sequence[Letter], now: int, has_time: Callable[[], bool]
-    ) -> tuple[list[bytes], int]:
-        """Apply each request while there is time; give the replies, and how many renewals there were.
-
-        Renewals share the answer of their product and turn, so all of their reply but its id is written once.
-        """
-        self._write_notices(tx)
-        replies: list[bytes] = []
-        renewals = 0
-        renewed: dict[str, Any] | None = None
-        head = tail = b""
-        peers: dict[tuple[bytes, ...], str] = {}  # what comes from one connection comes from one address
-        monotonic_s = self._reading.monotonic_s
-        is_reloaded = is_slow = False
-        renew_quickly, acquire_quickly = self.ledger.renewing(tx, now), self.ledger.acquiring(tx, now)
-        for place, letter in enumerate(letters):
-            if (is_slow or place % LOOK_EVERY_REQUESTS == 0) and place and not has_time():
-                break
-            is_slow = False
-            usual = read_usual(letter.body)
-            waited_s = monotonic_s - letter.arrived_s
-            if usual is None or (waited_s and is_given_up(usual.patience_ms, waited_s)):
-                pass
-            elif usual.op == "renew":
-                answer = renew_quickly(usual, letter.sender)
-                if answer is not None:
-                    renewals += 1
-                    if answer is not renewed:
-                        renewed, head, tail = answer, protocol.encode_start(answer), protocol.encode_tail(now, answer)
-                    replies.append(head + encode_id(usual.id) + tail)
-                    continue
-            else:
-                envelope = letter.envelope
-                address = peers.get(envelope)
-                if address is None:  # asking costs ten times as much
-                    address = peers[envelope] = peer_of(letter.frame)
-                acquired = acquire_quickly(usual, letter.sender, address)
-                if acquired is not None:
-                    replies.append(acquired.encode(usual.id))
-                    continue
-            is_slow = True
-            try:
-                request = protocol.decode(letter.body)
-            except MalformedError as error:
-                replies.append(protocol.encode_refusal(error.request_id, now, error.refusal))
-                continue
-            if is_given_up(request.get("patience_ms"), waited_s):
-                replies.append(protocol.encode_refusal(request["id"], now, BUSY))
-                continue
-            if request["op"] == "import" and not is_reloaded and self.ledger.allows(tx, "import", letter.sender):
-                self._reload()
-                is_reloaded = True
-                renew_quickly, acquire_quickly = self.ledger.renewing(tx, now), self.ledger.acquiring(tx, now)
-            renewals += request["op"] == "renew"
-            replies.append(self._apply(tx, request, letter, now))
-        return replies, renewals
-
-    def _apply(self, tx: Transaction, request: protocol.Request, letter: Letter, now: int) -> bytes:
-        """Apply one request that is no usual one; give its reply."""
-        answer = self.ledger.decide(tx, request, Sender(letter.sender, peer_of(letter.frame)), now)
-        if isinstance(answer, Refusal):
-            return protocol.encode_refusal(request["id"], now, answer)
-        return protocol.encode_reply(request["id"], now, answer)
 
     def _do_housekeeping(self, tx: Transaction, now: int, served: int) -> None:
         """Sweep when a second is over or more is left, less in a turn that serves; set the alive mark."""
@@ -298,19 +221,6 @@ class Core:
             },
             "rates": self.rates.per_second(self._reading.monotonic_s),
         }
-
-
-def is_given_up(patience_ms: int | None, waited_s: float) -> bool:
-    """Say whether a sender with this patience has given its request up by now."""
-    return waited_s > 0.0 and waited_s * 1000 > (protocol.PATIENCE_MS_DEFAULT if patience_ms is None else patience_ms)
-
-
-def refuse_busy(body: bytes, now: int) -> bytes:
-    """Answer a request that does not even get into the queue."""
-    try:
-        return protocol.encode_refusal(protocol.decode(body)["id"], now, BUSY)
-    except MalformedError as error:
-        return protocol.encode_refusal(error.request_id, now, error.refusal)
 
 
 def set_back_to(guard: ClockGuard) -> int | None:

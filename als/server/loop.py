@@ -18,8 +18,9 @@ from als.clock import Clock, Reading
 from als.server import access
 from als.server.answering import Answering
 from als.server.backlog import Backlog
-from als.server.core import Letter, Turns, refuse_busy
+from als.server.core import Turns
 from als.server.gathering import Gathering, Pacing
+from als.server.letters import Letter, refuse_busy
 
 BATCH_MAX = 2_500  # requests that need no queue, and the most in a turn when there is one: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon

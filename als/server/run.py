@@ -24,6 +24,7 @@ from als.catalog import CatalogError
 from als.clock import Clock
 from als.keyfile import KeyPair
 from als.ledger import Ledger
+from als.ledger.repeats import SECRET_BYTES
 from als.server import access, answering, founding
 from als.server.answering import Answering
 from als.server.core import Core, Turns, read_server_id
@@ -106,7 +107,8 @@ def _open_own(settings: Settings, data: DataDir, clock: Clock) -> Iterator[_Open
     with contextlib.closing(LmdbStore(data.store)) as store:
         ledger = _open_ledger(settings, data, keys, store, clock)
         reload = partial(founding.reload_catalog, settings, data, ledger)
-        yield _Opened(keys, settings.name, ledger, lambda port: Core(store, ledger, clock.read(), reload))
+        secret = secrets.token_bytes(SECRET_BYTES)
+        yield _Opened(keys, settings.name, ledger, lambda port: Core(store, ledger, clock.read(), reload, secret))
 
 
 def _open(settings: Settings, data: DataDir, clock: Clock) -> contextlib.AbstractContextManager["_Opened | Share"]:

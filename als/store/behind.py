@@ -10,7 +10,7 @@ the table is read from the log at the next start. Knows nothing of what the rows
 import struct
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from als.store.transaction import Rows, Table
 
 # New leases come in ascending order, so they share pages in their table: only those that are replaced wait in a log.
 # New addresses come in no order, so they wait too, and whoever lists their table has to look among those that wait.
-LOGS = {Table.BEHIND: Table.LEASES, Table.BEHIND_ADDRESSES: Table.ADDRESSES}
+LOGS = {Table.BEHIND: Table.LEASES, Table.BEHIND_ADDRESSES: Table.ADDRESSES, Table.BEHIND_STAMPS: Table.STAMPS}
 NEW_ONES_WAIT = (Table.ADDRESSES,)
 GATHERED_ROWS = 32_768  # rows before they are entered: several of them then share a page; 8 MiB of memory a table
 SLICE_ROWS_LEAST = 256  # entering fewer at a time would not share pages
@@ -33,23 +33,58 @@ GONE = bytes(bytearray(b"gone"))  # this very object, in place of a value: the t
 _LOG_KEY = struct.Struct(">QH")  # commit, piece
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[bytes, bytes | None]).decode
+_K = TypeVar("_K", bytes, int)
+_V = TypeVar("_V", bytes, int)
 
 
-class Behind:
+class Form(Protocol, Generic[_K, _V]):
+    """How rows stand in a log, and how they are entered in their table."""
+
+    def encode(self, rows: dict[_K, _V], *, has_gone: bool) -> bytes:
+        """Write a commit's rows. `has_gone` says whether there is a GONE among them."""
+        ...
+
+    def decode(self, blob: bytes) -> dict[_K, _V]:
+        """Read what `encode` wrote. Raises ValueError."""
+        ...
+
+    def enter(self, txn: Any, table: Any, rows: list[tuple[_K, _V]]) -> None:
+        """Write rows, in the order of their keys, into their table. Raises lmdb.Error."""
+        ...
+
+
+class RowForm:
+    """Whole rows; a GONE is nil in the log."""
+
+    def encode(self, rows: dict[bytes, bytes], *, has_gone: bool) -> bytes:
+        """Write a commit's rows."""
+        return _encode({key: None if rows[key] is GONE else rows[key] for key in rows} if has_gone else rows)
+
+    def decode(self, blob: bytes) -> dict[bytes, bytes]:
+        """Read what `encode` wrote. Raises ValueError."""
+        return {key: GONE if value is None else value for key, value in _decode(blob).items()}
+
+    def enter(self, txn: Any, table: Any, rows: list[tuple[bytes, bytes]]) -> None:
+        """Put them in one call, for in the order of keys the engine need not look for each place from the root."""
+        txn.cursor(table).putmulti(rows)
+
+
+class Behind(Generic[_K, _V]):
     """What the log holds: `young` gathers, `frozen` is being entered and then trimmed. Changed only after a commit.
 
     `new_ones_wait` says that a row may be here that the table has never had.
     """
 
-    def __init__(self, log: Any, table: Any, *, new_ones_wait: bool) -> None:
+    def __init__(self, log: Any, table: Any, form: Form[_K, _V], *, new_ones_wait: bool = False) -> None:
         self.new_ones_wait = new_ones_wait
-        self.young: dict[bytes, bytes] = {}
-        self.frozen: dict[bytes, bytes] = {}
+        self.young: dict[_K, _V] = {}
+        self.frozen: dict[_K, _V] = {}
         self._log = log  # LMDB's handles of the log and of the table
         self._table = table
-        self._gone: set[bytes] = set()  # keys of rows that were deleted after `frozen` was
+        self._form: Form[_K, _V] = form
+        self._gone: set[_K] = set()  # keys of rows that were deleted after `frozen` was
         self._gathered = 0  # rows written to the log since the last freeze, those replaced twice counted twice
-        self._to_enter: list[bytes] = []  # the frozen keys not yet entered, the last first
+        self._to_enter: list[_K] = []  # the frozen keys not yet entered, the last first
         self._commits: deque[tuple[int, int]] = deque()  # (number, pieces) of those in the log
         self._frozen_commits = 0  # how many of these belong to `frozen`
         self._next = 1
@@ -75,12 +110,11 @@ class Behind:
 
     def _take_up(self, number: int, blob: list[bytes]) -> None:
         if blob:
-            for key, value in _decode(b"".join(blob)).items():
-                self.young[key] = GONE if value is None else value
+            self.young.update(self._form.decode(b"".join(blob)))
             self._commits.append((number, len(blob)))
             self._next = number + 1
 
-    def write(self, txn: Any, late: Mapping[bytes, bytes], has_gone: bool) -> None:
+    def write(self, txn: Any, late: dict[_K, _V], *, has_gone: bool) -> None:
         """Append a commit's rows to the log and enter some older ones. Raises lmdb.Error.
 
         `has_gone` says whether there is a GONE among them.
@@ -88,7 +122,7 @@ class Behind:
         after = self._after = []
         pieces = 0
         if late:
-            blob = _encode({key: None if late[key] is GONE else late[key] for key in late} if has_gone else late)
+            blob = self._form.encode(late, has_gone=has_gone)
             starts = range(0, len(blob), PIECE_BYTES)
             pieces = len(starts)
             for piece, start in enumerate(starts):
@@ -98,11 +132,11 @@ class Behind:
             if has_gone:
                 after.append((self._gone.update, _gone_of(late)))
         if self._to_enter:
-            self._enter_slice(txn, late, has_gone)
+            self._enter_slice(txn, late, has_gone=has_gone)
         elif self._frozen_commits:
             self._trim(txn, max(TRIMMED_FOR_ONE * pieces, TRIMMED_ROWS_LEAST))
 
-    def _enter_slice(self, txn: Any, late: Mapping[bytes, bytes], has_gone: bool) -> None:
+    def _enter_slice(self, txn: Any, late: dict[_K, _V], *, has_gone: bool) -> None:
         """Enter somewhat more rows than have come since, once they make a slice."""
         credit = self._credit + (len(late) * ENTERED_FOR_ONE or SLICE_ROWS_LEAST)  # with nothing else to do, go on
         if credit >= SLICE_ROWS_LEAST:
@@ -113,8 +147,7 @@ class Behind:
             if has_gone or self._gone:
                 gone = self._gone.union(_gone_of(late))
                 entered = [row for row in entered if row[0] not in gone]
-            # In one call, for in the order of keys the engine need not look for each place from the root.
-            txn.cursor(self._table).putmulti(entered)
+            self._form.enter(txn, self._table, entered)
             self._after.append((self._entered, rows))
             credit = 0.0
         self._after.append((self._save, credit))
@@ -138,7 +171,7 @@ class Behind:
         if self._gathered >= GATHERED_ROWS and not self._frozen_commits:
             self._freeze()
 
-    def _note(self, late: Mapping[bytes, bytes], pieces: int) -> None:
+    def _note(self, late: dict[_K, _V], pieces: int) -> None:
         self.young.update(late)
         self._commits.append((self._next, pieces))
         self._next += 1
@@ -165,7 +198,7 @@ class Behind:
         self._gathered = 0
 
 
-def _gone_of(rows: Mapping[bytes, bytes]) -> list[bytes]:
+def _gone_of(rows: Mapping[_K, _V]) -> list[_K]:
     return [key for key, value in rows.items() if value is GONE]
 
 
@@ -174,7 +207,7 @@ class Late:
 
     __slots__ = ("_behind", "_has_gone", "frozen", "rows", "takes_all", "young")
 
-    def __init__(self, behind: Behind) -> None:
+    def __init__(self, behind: Behind[bytes, bytes]) -> None:
         self.rows: dict[bytes, bytes] = {}
         self._behind = behind
         self.young = behind.young
@@ -211,4 +244,4 @@ class Late:
 
     def write(self, txn: Any) -> None:
         """Write it with the transaction; `Behind.committed` then takes it over. Raises lmdb.Error."""
-        self._behind.write(txn, self.rows, self._has_gone)
+        self._behind.write(txn, self.rows, has_gone=self._has_gone)

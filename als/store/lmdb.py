@@ -8,7 +8,6 @@ import contextlib
 import errno
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,20 +17,31 @@ import lmdb
 
 from als import files
 from als.pace import Rest, hurry
-from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
-from als.store.transaction import COMMITTED, Completion, Rows, StoreError, StoreFullError, Table, Transaction
+from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late, RowForm
+from als.store.stamps import LateStamps, StampForm
+from als.store.transaction import (
+    COMMITTED,
+    STAMPED,
+    Completion,
+    Rows,
+    StoreError,
+    StoreFullError,
+    Table,
+    Transaction,
+)
 
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
 MAP_BYTES_LEAST = 1 << 28
 READERS_MAX = 126
 FOLDER = "store"
+OWN_TABLES = frozenset((*LOGS, Table.STAMPS))  # a part of this engine; what stands in them is read with other tables
 _ASCENDING = frozenset((Table.LEASES, Table.DUE, Table.COMPUTERS, Table.EVENTS))  # mostly: new keys are the highest
 
 
 class LmdbTransaction:
     """A write transaction, or a read snapshot, of LMDB. An error of the engine is a StoreError."""
 
-    __slots__ = ("_cursors", "_databases", "_hooks", "_late", "_new", "_store", "_txn", "memo")
+    __slots__ = ("_cursors", "_databases", "_hooks", "_late", "_new", "_stamps", "_store", "_txn", "memo")
 
     def __init__(self, txn: Any, store: "LmdbStore") -> None:
         self.memo: dict[Any, Any] = {}
@@ -39,25 +49,30 @@ class LmdbTransaction:
         self._store = store
         self._databases = store.databases
         self._late = [None if behind is None else Late(behind) for behind in store.behind]  # by tables, as they are
+        self._stamps = LateStamps(store.stamps, txn, self._databases[Table.STAMPS])
         self._new: list[dict[bytes, bytes]] = [{} for _ in Table]  # inserted, and not entered yet, by tables
         self._cursors: dict[int, Any] = {}
         self._hooks: list[Callable[[], None]] = []
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none. Raises StoreFullError."""
+        found: bytes | None = None
         late = self._late[table]
         if late is not None:  # what `late.get` does; a call costs as much again
-            value = late.rows.get(key) or late.young.get(key) or late.frozen.get(key)
-            if value is not None and value is not GONE:
-                return value
+            found = late.rows.get(key) or late.young.get(key) or late.frozen.get(key)
         try:
-            found: bytes | None = self._txn.get(key, None, self._databases[table])
+            if found is None or found is GONE:
+                found = self._txn.get(key, None, self._databases[table])
+                if found is None:
+                    found = self._new[table].get(key)
+            return self._stamps.on(key, found) if table is STAMPED and found is not None else found
         except lmdb.Error as error:
             raise self._store.failure(error) from error
-        return self._new[table].get(key) if found is None else found
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace. Raises StoreFullError."""
+        if table is STAMPED:
+            self._stamps.clear(key)
         late = self._late[table]
         if late is not None and late.takes(key):
             late.rows[key] = value
@@ -94,14 +109,22 @@ class LmdbTransaction:
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Replace the value of a row that is there and changes often; one that waits in a log costs no page."""
+        if table is STAMPED:
+            self._stamps.clear(key)
         late = self._late[table]
         if late is not None:
             late.rows[key] = value
         else:
             self.put(table, key, value)
 
+    def stamping(self) -> Callable[[int, int], None]:
+        """Give the function that writes other STAMPED_BYTES into a row."""
+        return self._stamps.rows.__setitem__
+
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error. Raises StoreFullError."""
+        if table is STAMPED:
+            self._stamps.clear(key)
         late = self._late[table]
         if late is not None:
             late.delete(key)
@@ -132,10 +155,12 @@ class LmdbTransaction:
             if cursor is None:
                 cursor = self._cursors[table] = self._txn.cursor(self._databases[table])
             rows = (self._scan_back if reverse else self._scan_on)(cursor, start, stop, limit)
+            late = self._late[table]
+            if late is not None:
+                rows = late.over(rows, start, stop, limit, reverse=reverse)
+            return self._stamps.on_all(rows) if table is STAMPED else rows
         except lmdb.Error as error:
             raise self._store.failure(error) from error
-        late = self._late[table]
-        return rows if late is None else late.over(rows, start, stop, limit, reverse=reverse)
 
     @staticmethod
     def _scan_on(cursor: Any, start: bytes, stop: bytes | None, limit: int) -> Rows:
@@ -183,12 +208,14 @@ class LmdbTransaction:
             for late in self._late:
                 if late is not None:
                     late.write(self._txn)
+            self._stamps.write(self._txn)
             self._txn.commit()
         except lmdb.MapFullError as error:
             raise StoreFullError from error
         for behind in self._store.behind:
             if behind is not None:
                 behind.committed()
+        self._store.stamps.committed()
         self._forget()
 
     def abort(self) -> None:
@@ -201,26 +228,6 @@ class LmdbTransaction:
         """Let go of what refers to this transaction: else its rows stay in memory until the collector comes by."""
         self.memo.clear()
         self._hooks.clear()
-
-
-class _Writing(threading.Thread):
-    """Writes what comes through a pipe, until the pipe is closed; `error` says why it ended before."""
-
-    def __init__(self, source: int, target: files.PacedWriter) -> None:
-        super().__init__(name="als-copy")
-        self.error: OSError | None = None
-        self._source = source
-        self._target = target
-        self.start()
-
-    def run(self) -> None:
-        """Write; a pipe that nobody reads any more ends who writes into it."""
-        with os.fdopen(self._source, "rb", 0) as source:
-            try:
-                while piece := source.read(files.PACED_BYTES):
-                    self._target.write(piece)
-            except OSError as error:
-                self.error = error
 
 
 class LmdbStore:
@@ -237,7 +244,7 @@ class LmdbStore:
             self._last_page = 0
             cut = self._make_whole(readonly)
             self.databases = [self._open_table(table, readonly) for table in Table]
-            self.behind = self._open_logs()
+            self._open_logs()
             self._env.reader_check()
             if cut:
                 self._read_everything()
@@ -264,25 +271,28 @@ class LmdbStore:
                     raise lmdb.Error("the system grants no address space") from error
                 map_bytes //= 2
 
-    def _open_logs(self) -> list[Behind | None]:
-        """Read the logs of the tables that have one; give them by tables. Raises lmdb.Error, ValueError."""
+    def _open_logs(self) -> None:
         with self._env.begin() as txn:
-            return self._read_logs(txn)
+            self._read_logs(txn)
 
-    def _read_logs(self, txn: Any) -> list[Behind | None]:
-        logs: list[Behind | None] = [None] * len(Table)
+    def _read_logs(self, txn: Any) -> None:
+        """Read the logs of the tables that have one. Raises lmdb.Error, ValueError."""
+        self.behind: list[Behind[bytes, bytes] | None] = [None] * len(Table)  # by tables
         for log, table in LOGS.items():
-            behind = Behind(self.databases[log], self.databases[table], new_ones_wait=table in NEW_ONES_WAIT)
-            behind.load(txn)
-            logs[table] = behind
-        return logs
+            own, whole = self.databases[log], self.databases[table]
+            if table is Table.STAMPS:
+                self.stamps = Behind(own, whole, StampForm())
+                self.stamps.load(txn)
+            else:
+                behind = self.behind[table] = Behind(own, whole, RowForm(), new_ones_wait=table in NEW_ONES_WAIT)
+                behind.load(txn)
 
     def _open_table(self, table: Table, readonly: bool) -> Any:
         """Open a table; one that an older version did not have is only there once it is written."""
         try:
             return self._env.open_db(table.name.lower().encode(), create=not readonly)
         except lmdb.NotFoundError:
-            if table not in LOGS:
+            if table not in OWN_TABLES:
                 raise
             return None
 
@@ -317,7 +327,7 @@ class LmdbStore:
         try:
             txn = self._env.begin(write=False)
             if self._readonly:  # another process may write: logs and tables have to be of one moment
-                self.behind = self._read_logs(txn)
+                self._read_logs(txn)
         except (lmdb.Error, ValueError) as error:
             raise StoreError(self._explain("cannot be read", error)) from error
         return LmdbTransaction(txn, self)
@@ -351,7 +361,7 @@ class LmdbStore:
         """
         with files.PacedWriter(folder / "data.mdb", rest=rest) as target:
             source, sink = os.pipe()
-            writing = _Writing(source, target)
+            writing = files.PipeWriter(source, target)
             try:
                 self._env.copyfd(sink, compact=True)
             except (lmdb.Error, OSError) as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from als.store.transaction import COMMITTED, Completion, Rows, Table, Transaction
+from als.store.transaction import COMMITTED, Completion, Rows, Table, Transaction, restamp
 
 
 class _Sorted:
@@ -53,6 +53,10 @@ class MemoryTransaction:
         return partial(self.insert, table)
 
     replace = put
+
+    def stamping(self) -> Callable[[int, int], None]:
+        """Give the function that writes other STAMPED_BYTES into a row."""
+        return partial(restamp, self)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""

@@ -8,7 +8,9 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Protocol
 
-SCHEMA_VERSION = 4
+from als.records import LEASE_KEY_BYTES, RENEWED, TIME_BYTES
+
+SCHEMA_VERSION = 5
 
 
 class Table(IntEnum):
@@ -34,9 +36,16 @@ class Table(IntEnum):
     ADMINS = 17
     BEHIND = 18  # the logs of LMDB's engine: of LEASES
     BEHIND_ADDRESSES = 19
+    BEHIND_STAMPS = 20
+    STAMPS = 21  # a part of LMDB's engine as well
 
 
 Rows = list[tuple[bytes, bytes]]
+
+# The rows of one table change all the time in four bytes alone, which an engine may keep apart from them.
+STAMPED = Table.LEASES
+STAMPED_BYTES = RENEWED
+STAMPED_KEY_BYTES = LEASE_KEY_BYTES
 
 
 class Transaction(Protocol):
@@ -66,6 +75,13 @@ class Transaction(Protocol):
 
     def replace(self, table: Table, key: bytes, value: bytes) -> None:
         """Do what `put` does, for a row that is there and changes often: an engine may make this cheaper."""
+        ...
+
+    def stamping(self) -> Callable[[int, int], None]:
+        """Give the function that writes other STAMPED_BYTES into a row of STAMPED which is there.
+
+        It takes the number that the row's key is, and the number that the bytes are, both big-endian.
+        """
         ...
 
     def delete(self, table: Table, key: bytes) -> None:
@@ -175,3 +191,12 @@ def prefix_stop(prefix: bytes) -> bytes | None:
     """Give the first key after all keys that begin with `prefix`; None when there is no such key."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+def restamp(tx: Transaction, number: int, stamp: int) -> None:
+    """Do what the function of `Transaction.stamping` does, in a store that keeps stamps in their rows."""
+    key = number.to_bytes(STAMPED_KEY_BYTES, "big")
+    row = tx.get(STAMPED, key)
+    assert row is not None, "only a row that is there is stamped"
+    stamped = stamp.to_bytes(TIME_BYTES, "big")
+    tx.replace(STAMPED, key, row[: STAMPED_BYTES.start] + stamped + row[STAMPED_BYTES.stop :])

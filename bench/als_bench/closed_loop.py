@@ -75,6 +75,15 @@ class ClosedLoop:
             count.elapsed_s = clock.monotonic_s() - begin_s
         return count
 
+    def run_through(self, replies: int, duration_s_max: float) -> Count:
+        """Go on until so many have come, but not for ever; give what has come."""
+        count = Count()
+        begin_s = clock.monotonic_s()
+        while count.replies < replies and count.elapsed_s < duration_s_max:
+            count.replies += self._turn(count)
+            count.elapsed_s = clock.monotonic_s() - begin_s
+        return count
+
     def _turn(self, count: Count) -> int:
         """Answer what has come with the next requests; the inner loop is what a request costs this process."""
         again, noblock, wanted = zmq.Again, int(zmq.NOBLOCK), self._wanted

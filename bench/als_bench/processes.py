@@ -67,13 +67,11 @@ def _thread_times_s(pid: int) -> dict[int, float] | None:
 def private_bytes(pid: int) -> int | None:
     """Give a process's resident memory without the pages of files (the store's), None where nobody tells."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
-            for line in status:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
-        pass
-    return None
+        return None
+    found = [int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon:", "RssShmem:"))]
+    return sum(found) * 1024 if found else None
 
 
 class Child:

@@ -109,6 +109,11 @@ def renewals(fleet: Fleet, dealt: Sequence[Sequence[int]]) -> list[Iterator[byte
     return [cycle([fleet.request(RENEW, number) for number in numbers]) for numbers in dealt]
 
 
+def renewals_one_by_one(fleet: Fleet, dealt: Sequence[Sequence[int]]) -> list[Iterator[bytes]]:
+    """Do what `renewals` does, for computers that are too many to keep a request for each."""
+    return [(fleet.request(RENEW, number) for number in cycle(numbers)) for numbers in dealt]
+
+
 def comings_and_goings(fleet: Fleet, connections: int, window: int) -> list[Iterator[bytes]]:
     """Make each connection's endless acquires, `window` of them and then the releases of the same."""
     streams: list[Iterator[bytes]] = []

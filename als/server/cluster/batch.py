@@ -8,7 +8,7 @@ from als.catalog import Catalog
 from als.ledger import ahead
 from als.ledger.ahead import Peek, Row
 from als.protocol import MalformedError, Refusal, Request
-from als.server.core import BUSY, Letter, is_given_up
+from als.server.letters import BUSY, Letter, is_given_up
 from als.store.transaction import Table
 from als.usual import Usual, read_renewal
 

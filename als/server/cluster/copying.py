@@ -9,14 +9,13 @@ from typing import NamedTuple, Protocol
 
 from als.server.cluster import identity
 from als.server.cluster.peers import CARDS
-from als.store.behind import LOGS
 from als.store.etcd import baton
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.errors import EtcdUnavailableError
 from als.store.etcd.keys import Keys
 from als.store.etcd.moves import ROWS_HEAD
 from als.store.etcd.ops import Op, nested, put
-from als.store.lmdb import LmdbStore
+from als.store.lmdb import OWN_TABLES, LmdbStore
 from als.store.transaction import Rows, StoreError, StoreFullError, Table
 
 PAGE_ROWS = 5_000
@@ -26,7 +25,7 @@ CHUNK_BYTES = 600_000  # etcd takes 1.5 MiB
 TRIES_MAX = 5
 MOVING = b"moving"  # in META: to where, while and after the licenses are moved away or in
 
-_TABLES = [table for table in Table if table not in LOGS]  # those are a part of LMDB's engine
+_TABLES = [table for table in Table if table not in OWN_TABLES]
 _OWN = (b"server/", b"joint/", ROWS_HEAD, baton.KEY, CARDS, identity.KEY, MOVING)
 
 

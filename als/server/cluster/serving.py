@@ -12,10 +12,10 @@ from als.ledger.desk import AGENTS_OPEN
 from als.ledger.ledger import Answer
 from als.protocol import MalformedError, Refusal
 from als.server.access import peer_of
+from als.server.applying import LOOK_EVERY_REQUESTS
 from als.server.cluster import batch
 from als.server.cluster.batch import Item
 from als.server.cluster.writing import RIVALRY_S, OutdatedError, Writing
-from als.server.core import LOOK_EVERY_REQUESTS
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import Transaction
 from als.usual import encode_id

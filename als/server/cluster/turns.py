@@ -18,7 +18,7 @@ from als.server.cluster.house import House
 from als.server.cluster.report import Report
 from als.server.cluster.serving import Serving
 from als.server.cluster.writing import Writing
-from als.server.core import Letter
+from als.server.letters import Letter
 from als.server.loop import BATCH_MAX
 from als.server.rates import Rates
 from als.store.transaction import StoreUnavailableError, Transaction

@@ -13,7 +13,7 @@ from als.store.etcd.keys import Keys
 from als.store.etcd.marks import MARKED, bare
 from als.store.etcd.reading import Client
 from als.store.etcd.view import told
-from als.store.transaction import Rows, Table
+from als.store.transaction import Rows, Table, restamp
 
 READ_AHEAD_ROWS = 256
 RUN_LEAST = 3  # reads in ascending order before it is worth while to read ahead
@@ -80,6 +80,10 @@ class EtcdSnapshot:
     def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
         """Give the function that inserts into one table."""
         return partial(self.insert, table)
+
+    def stamping(self) -> Callable[[int, int], None]:
+        """Give the function that lets `get` show other STAMPED_BYTES in a row."""
+        return partial(restamp, self)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Let `get` show no value."""

@@ -16,7 +16,7 @@ from als.store.etcd.keys import Keys
 from als.store.etcd.marks import MARK_BYTES, MARKED, bare
 from als.store.etcd.moves import STEADY
 from als.store.etcd.parts import OUTSIDE, Part, Whole
-from als.store.transaction import Rows, Table
+from als.store.transaction import Rows, Table, restamp
 
 JOINT_COMPARES_FULL = 800  # some 200 requests; the store lets it be less while rivals spoil them
 JOINT_BYTES_FULL = 500_000  # of the 1.5 MiB that etcd takes by default
@@ -142,6 +142,10 @@ class EtcdTransaction:
     def inserting(self, table: Table) -> Callable[[bytes, bytes], None]:
         """Give the function that inserts into one table."""
         return partial(self.insert, table)
+
+    def stamping(self) -> Callable[[int, int], None]:
+        """Give the function that writes other STAMPED_BYTES into a row."""
+        return partial(restamp, self)
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""
