@@ -48,6 +48,9 @@ def test_ids_are_read_from_replies() -> None:
     reply = protocol.encode_reply(ID_FIRST + 9, 1, {})
     assert workload.id_of(reply) == 9
     assert reply[workload.ANSWER_AT :].startswith(GRANTED)
+    assert workload.id_of(reply[: workload.ANSWER_AT]) == 9  # without a look at what follows
+    echoed = protocol.encode_request(ID_FIRST + 7, "renew", {})
+    assert workload.id_of(echoed[: workload.ANSWER_AT]) == 7
     turned = {"ok": True, "id": ID_FIRST + 4, "v": 1, "time": 1}
     assert workload.id_of(_packed(turned)) == 4
 
@@ -96,6 +99,27 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
     for due, latency in zip(due_s, outcome.latency_s, strict=True):
         assert latency is not None and latency >= due_s[-1] - due
     assert len(outcome.latencies(0.05)) == 10
+
+
+@pytest.mark.parametrize("is_scattered", [False, True])
+def test_what_is_due_together_leaves_over_one_connection(is_scattered: bool) -> None:
+    """Unless each request takes the next one: then all connections have their share of it."""
+    asked: list[str] = []
+
+    def answer(request: dict[str, Any]) -> list[bytes]:
+        asked.append(request["computer"]["host"])
+        return [protocol.encode_reply(request["id"], 1, {})]
+
+    with EchoServer(answer) as server:
+        load = connections.Connections(4)
+        try:
+            load.open(server.port, server.pair.public)
+            tails = [cycle([Fleet().tail("renew", number)]) for number in range(4)]
+            outcome = OpenLoop(load.sockets, tails, is_scattered=is_scattered).run([0.0] * 40)
+        finally:
+            load.close()
+    assert outcome.unanswered == 0
+    assert sorted(Counter(asked).values()) == ([10] * 4 if is_scattered else [40])
 
 
 def test_refusals_are_counted() -> None:

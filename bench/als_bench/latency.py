@@ -38,7 +38,7 @@ def open_loop(stage: Stage, target: str = ALS) -> OpenLoop:
     dealt = workload.own_computers(load.leases, load.connections, load.seed)
     tails = [cycle([STEADY.tail(RENEW, number) for number in numbers]) for numbers in dealt]
     aim = stage.aim(target)
-    return OpenLoop(aim.sockets, tails, wanted=aim.wanted)
+    return OpenLoop(aim.sockets, tails, wanted=aim.wanted, is_scattered=load.is_scattered)
 
 
 def warmed_up(stage: Stage, rate_per_s: float, target: str = ALS) -> OpenLoop:

@@ -122,6 +122,9 @@ def _saturation(
 @app.command("latency")
 def _latency(
     rate: Rate = None,
+    scattered: Annotated[
+        bool, typer.Option("--scattered", help="Each request in a packet of its own, over the next connection.")
+    ] = False,
     connections: Connected = 32,
     window: Window = 64,
     leases: Leases = 10_000,
@@ -132,7 +135,7 @@ def _latency(
     json: Json = False,
 ) -> None:
     """How long answers take at a given rate, each counted from when its request was due; a raw echo's beside."""
-    load = Load(connections, window, leases, 1, duration_s, seed)
+    load = Load(connections, window, leases, 1, duration_s, seed, scattered)
     _run(
         "latency", load, folder, json, lambda: latency.run(load, rate, folder), latency.view, latency.warnings,
         plot, lambda results, path: _plot_latency(

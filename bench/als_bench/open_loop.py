@@ -80,12 +80,19 @@ def schedule(rate_per_s: float, duration_s: float, seed: int) -> list[float]:
 
 @dataclass
 class OpenLoop:
-    """Sends the Nth request, made from the tails of its socket's stream, when it is due."""
+    """Sends each request when it is due, made from the tails of its socket's stream.
+
+    Those that are due at one look leave over one socket, and those of the next look over the next: so requests share
+    packets as they do in the closed loop. With `is_scattered` each takes the next socket, and a packet of its own, as
+    the requests of a real fleet do; at the same rate that costs load and server twice as much.
+    """
 
     sockets: Sequence["zmq.Socket[bytes]"]
     tails: Sequence[Iterator[bytes]]
     errands: Sequence[Errand] = ()
     wanted: bytes = GRANTED  # what follows the id in a reply that counts as one
+    is_scattered: bool = False
+    _next_hand: int = 0
     _hands: list[tuple[Callable[..., None], Callable[[], bytes]]] = field(default_factory=list)
     _received_s: list[float | None] = field(default_factory=list)
     _count: Count = field(default_factory=Count)
@@ -128,19 +135,26 @@ class OpenLoop:
 
     def _send_due(self, due_s: list[float], sent: int, wanted: int, now_s: float) -> int:
         """Send what is due; give how many have been sent in all."""
-        hands, count, noblock = self._hands, len(self._hands), int(zmq.NOBLOCK)
-        if sent < wanted:
-            self._late_s_max = max(self._late_s_max, now_s - due_s[sent])  # of those in this turn, the latest
+        is_scattered, noblock = self.is_scattered, int(zmq.NOBLOCK)
+        if sent == wanted or due_s[sent] > now_s:
+            return sent
+        self._late_s_max = max(self._late_s_max, now_s - due_s[sent])  # of those in this turn, the latest
+        send, following = self._take_hand()
         for number in range(sent, min(sent + SENT_PER_TURN_MAX, wanted)):
             if due_s[number] > now_s:
                 return number
-            send, following = hands[number % count]
+            if is_scattered:
+                send, following = self._take_hand()
             try:
                 send(HEAD + pack_id(ID_FIRST + number) + following(), noblock)
             except zmq.Again:
                 return number
             sent = number + 1
         return sent
+
+    def _take_hand(self) -> tuple[Callable[..., None], Callable[[], bytes]]:
+        self._next_hand = (self._next_hand + 1) % len(self._hands)
+        return self._hands[self._next_hand]
 
     def _receive(self, socket: "zmq.Socket[bytes]", now_s: float) -> None:
         received_s, count, wanted = self._received_s, self._count, self.wanted

@@ -39,6 +39,7 @@ class Load:
     rounds: int = 3
     duration_s: float = 3.0
     seed: int = 1
+    is_scattered: bool = False  # in the open loop: see OpenLoop
 
 
 class Aim(NamedTuple):

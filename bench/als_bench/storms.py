@@ -28,6 +28,7 @@ LAPSE, IMPORT, BACKUP = "lapse", "import", "backup"
 KINDS = (LAPSE, IMPORT, BACKUP)
 QUIET_S = 2.0  # of load before a storm and after it, to compare with
 LOOK_EVERY_S = 0.2
+PREPARE_S = 2.0  # for the warm-up, and time to spare
 START_S = 4.0  # for the server to start, and time to spare
 TRIED_LEASES = 500  # by which the time is estimated that filling the store will take
 TIMES_ESTIMATE = 2  # others may use the machine meanwhile
@@ -132,7 +133,7 @@ def _granted(reply: bytes) -> dict[str, Any]:
 
 def run(kind: str, load: Load, storm: Storm, rate_per_s: float | None, folder: Path | None) -> Results:
     """Let one storm break; it is watched for `load.duration_s` at most. Raises BenchError."""
-    plan = _Plan(kind, storm, load.leases, 0 if rate_per_s is not None else 2 * latency.PROBE_S)
+    plan = _Plan(kind, storm, load.leases, PREPARE_S if rate_per_s is not None else PREPARE_S + 2 * latency.PROBE_S)
     with Stage(load, folder, prepare=plan.prepare) as stage, no_collection():
         administrator = Connections(1, [keyfile.read(stage.server.data_dir / "admin.key_secret")])
         try:
@@ -195,7 +196,7 @@ def _break(plan: _Plan, stage: Stage, socket: "zmq.Socket[bytes]", rate_per_s: f
     """Drive the load, let the storm break in it, and tell the latencies apart."""
     stretch_s = QUIET_S + stage.load.duration_s + QUIET_S
     due_s = schedule(rate_per_s, stretch_s, stage.load.seed)
-    loop = latency.open_loop(stage)
+    loop = latency.warmed_up(stage, rate_per_s)
     errand = plan.errand(stage, socket)
     try:
         report.tell(f"{rate_per_s:,.0f} renewals a second, and the storm ({plan.kind}) in it")

@@ -24,6 +24,10 @@ ANSWER_AT = 16
 GRANTED = b"\xa2ok\xc3"  # what follows the id in a reply of ALS that grants
 ECHOED = b"\xa2op"  # what follows it in a request that comes back as it went
 
+# A server of ALS writes the id first; what comes back from an echo has the version before it.
+_FIRST_KEY = b"\xa2id\xcf"
+_FIRST_ID_AT = 1 + len(_FIRST_KEY)
+
 _SCATTER = 2_654_435_761  # odd, so that multiplying by it modulo 2^32 gives every number once
 
 pack_id = struct.Struct(">Q").pack
@@ -125,6 +129,8 @@ def comings_and_goings(fleet: Fleet, connections: int, window: int) -> list[Iter
 
 def id_of(reply: bytes) -> int:
     """Give a reply's id less ID_FIRST. Raises ValueError when the frame is no reply."""
+    if reply[1:_FIRST_ID_AT] == _FIRST_KEY:
+        return int(_read_id(reply, _FIRST_ID_AT)[0]) - ID_FIRST
     if reply[1:ID_AT] == HEAD[1:]:
         return int(_read_id(reply, ID_AT)[0]) - ID_FIRST
     return int(protocol.decode_reply(reply)["id"]) - ID_FIRST
