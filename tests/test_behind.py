@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from als.store import behind
+from als.store import ascending, behind
 from als.store.lmdb import LmdbStore
 from als.store.stamps import IN_A_VALUE
 from als.store.transaction import STAMPED_BYTES, StoreError, Table
@@ -26,6 +26,7 @@ class ReplacedRows(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(ascending, "RUN_KEYS", 5)
         for name, value in (("GATHERED_ROWS", 12), ("SLICE_ROWS_LEAST", 3), ("TRIMMED_ROWS_LEAST", 2)):
             self._patch.setattr(behind, name, value)
         self._folder = tempfile.TemporaryDirectory()

@@ -16,7 +16,7 @@ from als_bench.connections import Connections
 from als_bench.processes import private_bytes
 from als_bench.report import Results
 from als_bench.server_under_test import ServerUnderTest
-from als_bench.stage import NEW, NEW_AT_ONCE, SEATS_PER_SERIAL, STEADY, Load, measure, warnings_of
+from als_bench.stage import NEW, NEW_AT_ONCE, SEATS_PER_SERIAL, STEADY, Load, measure, renew_all, warnings_of
 from als_bench.workload import ACQUIRE, GRANTED
 
 LEASES, SEATS, SERIALS = "leases", "seats", "serials"
@@ -26,7 +26,6 @@ SIZES = {
     SERIALS: (1, 1_000, 100_000),
 }
 LEASES_FIRST = SIZES[LEASES][0]
-FIRST_S_MAX = 300.0  # for the first renewal of all after a start
 RENEWING_MAX = 200_000  # computers, taken from all over the store: more requests than that need too much memory
 SEATS_OF_EACH = 10  # of many serials
 PAIRS_WINDOW = 8  # comings and goings under way on a connection: few, so that 1,000 seats are enough
@@ -114,11 +113,7 @@ def _fill(server: ServerUnderTest, first: int, size: int, keys: Sequence[bytes])
 def _measure_leases(server: ServerUnderTest, connections: Connections, load: Load, new: int) -> Results:
     """Measure renewals of computers all over the store, each of which has renewed before, then acquires of new ones."""
     report.tell(f"renewing each of {load.leases:,} leases once")
-    everybody = workload.own_computers(load.leases, load.connections, load.seed)
-    loop = ClosedLoop(connections.sockets, workload.renewals_one_by_one(STEADY, everybody), load.window, GRANTED)
-    loop.start()
-    first = loop.run_through(load.leases, FIRST_S_MAX)
-    loop.finish()
+    first = renew_all(connections.sockets, load)
     report.tell(f"renewing and acquiring with {load.leases:,} leases")
     dealt = workload.own_computers(load.leases, load.connections, load.seed, RENEWING_MAX)
     streams = {

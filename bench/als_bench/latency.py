@@ -10,7 +10,7 @@ from als_bench.closed_loop import no_collection
 from als_bench.open_loop import OpenLoop, Outcome, schedule
 from als_bench.processes import cpu_of
 from als_bench.report import Results
-from als_bench.stage import ALS, ECHO, STEADY, WARM_UP_S, Load, Stage, figures, warnings_of
+from als_bench.stage import ALS, ECHO, STEADY, WARM_UP_S, Load, Stage, figures, renew_all, warnings_of
 from als_bench.workload import RENEW
 
 HALF = 0.5
@@ -43,6 +43,8 @@ def open_loop(stage: Stage, target: str = ALS) -> OpenLoop:
 
 def warmed_up(stage: Stage, rate_per_s: float, target: str = ALS) -> OpenLoop:
     """Make the load of `open_loop` and let it come for a while: what is done for the first time takes longer."""
+    if target == ALS:
+        renew_all(stage.aim(target).sockets, stage.load)
     loop = open_loop(stage, target)
     loop.run(schedule(rate_per_s, min(WARM_UP_S, stage.load.duration_s), stage.load.seed))
     return loop

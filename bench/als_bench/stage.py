@@ -21,6 +21,7 @@ from als_bench.workload import ACQUIRE, ECHOED, GRANTED, Fleet
 
 ECHO, ALS = "echo", "als"
 WARM_UP_S = 0.5
+FIRST_S_MAX = 300.0  # for the first renewal of all after a start
 BUSY = 0.9  # of one core: a thread that uses more is what limits
 SEATS_PER_SERIAL = 1_000_000
 SERIALS = 10  # 10 million seats: more than any run of acquires takes
@@ -128,6 +129,16 @@ class Stage:
             return Aim(self.server.pid, self.to_als.sockets, GRANTED)
         assert self._echo is not None and self._to_echo is not None
         return Aim(self._echo.pid, self._to_echo.sockets, ECHOED)
+
+
+def renew_all(sockets: Sequence["zmq.Socket[bytes]"], load: Load) -> Count:
+    """Have each computer that holds a lease renew once: a server knows what it has had (als/ledger/repeats.py)."""
+    everybody = workload.own_computers(load.leases, load.connections, load.seed)
+    loop = ClosedLoop(sockets, workload.renewals_one_by_one(STEADY, everybody), load.window, GRANTED)
+    loop.start()
+    count = loop.run_through(load.leases, FIRST_S_MAX)
+    loop.finish()
+    return count
 
 
 def measure(loop: ClosedLoop, pid: int, duration_s: float) -> Results:

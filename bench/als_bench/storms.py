@@ -29,6 +29,7 @@ KINDS = (LAPSE, IMPORT, BACKUP)
 QUIET_S = 2.0  # of load before a storm and after it, to compare with
 LOOK_EVERY_S = 0.2
 PREPARE_S = 2.0  # for the warm-up, and time to spare
+FIRST_RENEWALS_PER_S = 20_000  # at least
 START_S = 4.0  # for the server to start, and time to spare
 TRIED_LEASES = 500  # by which the time is estimated that filling the store will take
 TIMES_ESTIMATE = 2  # others may use the machine meanwhile
@@ -133,7 +134,8 @@ def _granted(reply: bytes) -> dict[str, Any]:
 
 def run(kind: str, load: Load, storm: Storm, rate_per_s: float | None, folder: Path | None) -> Results:
     """Let one storm break; it is watched for `load.duration_s` at most. Raises BenchError."""
-    plan = _Plan(kind, storm, load.leases, PREPARE_S if rate_per_s is not None else PREPARE_S + 2 * latency.PROBE_S)
+    probe_s = 0 if rate_per_s is not None else 2 * latency.PROBE_S
+    plan = _Plan(kind, storm, load.leases, PREPARE_S + load.leases / FIRST_RENEWALS_PER_S + probe_s)
     with Stage(load, folder, prepare=plan.prepare) as stage, no_collection():
         administrator = Connections(1, [keyfile.read(stage.server.data_dir / "admin.key_secret")])
         try:
