@@ -67,7 +67,7 @@ class Gathering:
 
 PACE_S = 0.001
 PACED_LEAST = 3  # requests in a turn: who asks one thing after the other never waits
-PACED_MOST = 64  # with more, a turn takes longer anyway
+PACED_MOST = 250  # with more, a turn takes longer anyway
 
 
 class Pacing:

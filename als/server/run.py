@@ -25,7 +25,7 @@ from als.clock import Clock
 from als.keyfile import KeyPair
 from als.ledger import Ledger
 from als.ledger.repeats import SECRET_BYTES
-from als.server import access, answering, founding
+from als.server import access, answering, founding, slices
 from als.server.answering import Answering
 from als.server.core import Core, Turns, read_server_id
 from als.server.datadir import DataDir, DataDirError
@@ -58,6 +58,7 @@ def run(settings: Settings, clock: Clock) -> None:
     _raise_file_limit()
     access.seed_routing_ids()
     access.use_lean_frames()
+    slices.ask()  # before the sockets' threads begin
     with contextlib.ExitStack() as stack:
         try:
             data.make()
