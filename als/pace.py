@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from als import clock
 
-STRETCH_S = 0.003  # of work at once: some turns of the server
+STRETCH_S = 0.0005  # of work at once: half a turn of the server
 REST_FOR_WORK = 3.0  # so a quarter of the time is worked
 REST_S_MOST = 0.2  # however slow the disk is, the work comes to its end
 

@@ -21,10 +21,10 @@ from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
 
-# A storm of lapses must not be felt by those who renew: a lapse costs as much as five renewals, so a turn is lengthened
-# by about half at most; one that serves nobody may do more.
-SWEPT_PER_TURN_LEAST = 10
-SWEPT_PER_REQUEST = 0.1
+# A storm of lapses must not be felt by those who renew: a lapse costs as much as ten renewals, so a turn is lengthened
+# by about a third at most; one that serves nobody may do more.
+SWEPT_PER_TURN_LEAST = 4
+SWEPT_PER_REQUEST = 0.04
 SWEPT_PER_IDLE_TURN = 100
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
