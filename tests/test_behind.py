@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from random import Random
 
 import lmdb
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from als.store import ascending, behind
+from als.store import ascending, behind, log, stamps
 from als.store.lmdb import LmdbStore
 from als.store.stamps import IN_A_VALUE
 from als.store.transaction import STAMPED_BYTES, StoreError, Table
@@ -27,8 +28,15 @@ class ReplacedRows(RuleBasedStateMachine):
         super().__init__()
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(ascending, "RUN_KEYS", 5)
-        for name, value in (("GATHERED_ROWS", 12), ("SLICE_ROWS_LEAST", 3), ("TRIMMED_ROWS_LEAST", 2)):
-            self._patch.setattr(behind, name, value)
+        for module, name, value in (
+            (behind, "GATHERED_ROWS", 12),
+            (behind, "SLICE_ROWS_LEAST", 3),
+            (log, "TRIMMED_LEAST", 2),
+            (stamps, "GATHERED_STAMPS", 7),
+            (stamps, "STAMPS_A_VALUE", 2),
+            (stamps, "PUT_LEAST", 1),
+        ):
+            self._patch.setattr(module, name, value)
         self._folder = tempfile.TemporaryDirectory()
         self.rows: dict[bytes, bytes] = {}
 
@@ -158,7 +166,7 @@ def test_what_waits_is_bounded_however_many_rows_there_are(
     rows = 20 * gathered
     monkeypatch.setattr(behind, "GATHERED_ROWS", gathered)
     monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 3)
-    monkeypatch.setattr(behind, "TRIMMED_ROWS_LEAST", 1)
+    monkeypatch.setattr(log, "TRIMMED_LEAST", 1)
     store = LmdbStore(tmp_path)
     waiting: list[int] = []
     for turn in range(100):
@@ -167,9 +175,9 @@ def test_what_waits_is_bounded_however_many_rows_there_are(
             key = (turn * in_a_turn + number) * 7_919 % rows  # each but once, in no order
             tx.replace(LEASES, key.to_bytes(8, "big"), bytes(60))
         store.submit(tx)
-        log = store.behind[LEASES]
-        assert log is not None
-        waiting.append(len(log.young) + len(log.frozen))
+        leases = store.behind[LEASES]
+        assert leases is not None
+        waiting.append(len(leases.young) + len(leases.frozen))
     assert max(waiting) > gathered
     assert max(waiting) <= 2 * gathered + in_a_turn
     store.close()
@@ -197,23 +205,26 @@ def test_log_is_entered_and_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store.close()
 
 
-def test_gap_in_the_log_is_damage(tmp_path: Path) -> None:
-    """A log with a piece missing is not read half: the store is called damaged."""
+@pytest.mark.parametrize("missing", [[1], [0], [2, 3, 4], [0, 1, 2, 3]])
+def test_gap_in_the_log_is_damage(tmp_path: Path, missing: list[int]) -> None:
+    """A log with pieces missing is not read half: the store is called damaged."""
     store = LmdbStore(tmp_path)
     tx = store.begin()
     tx.put(LEASES, b"k", b"v")
     tx.put(OTHER, b"k", b"v")
     store.submit(tx)
-    tx = store.begin()
-    tx.replace(LEASES, b"k", bytes(5_000))
-    store.submit(tx)
+    for _ in range(2):
+        tx = store.begin()
+        tx.replace(LEASES, b"k", bytes(5_000))  # three pieces
+        store.submit(tx)
     store.close()
     with lmdb.open(str(tmp_path), max_dbs=32) as environment:
-        log = environment.open_db(b"behind")
+        table = environment.open_db(b"behind")
         with environment.begin(write=True) as txn:
-            cursor = txn.cursor(log)
-            assert cursor.first() and cursor.next()
-            cursor.delete()
+            keys = list(txn.cursor(table).iternext(values=False))
+            assert len(keys) == 6
+            for place in missing:
+                txn.delete(keys[place], db=table)
     with pytest.raises(StoreError, match="damaged"):
         LmdbStore(tmp_path)
 
@@ -273,9 +284,9 @@ def test_stamps_of_a_log_that_was_cut_off_are_damage(tmp_path: Path) -> None:
     store.submit(tx)
     store.close()
     with lmdb.open(str(tmp_path), max_dbs=32) as environment:
-        log = environment.open_db(b"behind_stamps")
+        table = environment.open_db(b"behind_stamps")
         with environment.begin(write=True) as txn:
-            cursor = txn.cursor(log)
+            cursor = txn.cursor(table)
             assert cursor.last()
             cursor.put(cursor.key(), cursor.value()[:-1])
     with pytest.raises(StoreError, match="damaged"):
@@ -284,7 +295,8 @@ def test_stamps_of_a_log_that_was_cut_off_are_damage(tmp_path: Path) -> None:
 
 def test_stamps_take_four_bytes_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neighbors share a value, a value ends with its last stamp, and one without stamps goes."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 1)
+    monkeypatch.setattr(stamps, "GATHERED_STAMPS", 1)
+    monkeypatch.setattr(stamps, "STAMPS_A_VALUE", 1)
     store = LmdbStore(tmp_path)
     tx = store.begin()
     for key in KEYS:
@@ -307,12 +319,79 @@ def test_stamps_take_four_bytes_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     store.close()
 
 
+@pytest.mark.parametrize(("values_max", "in_a_turn"), [(1_000, 5), (20, 5), (20, 100)])
+def test_what_stamps_take_in_memory_and_log_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values_max: int, in_a_turn: int
+) -> None:
+    """However many values there are, and whether they are put because of their stamps or because they are too many."""
+    a_value, values = 4, 200
+    for name, value in (("STAMPS_A_VALUE", a_value), ("GATHERED_STAMPS", 1), ("VALUES_MAX", values_max)):
+        monkeypatch.setattr(stamps, name, value)
+    monkeypatch.setattr(log, "TRIMMED_LEAST", 1)
+    store = LmdbStore(tmp_path)
+    chance = Random(1)
+    held, logged = [], []
+    for turn in range(2_000):
+        tx = store.begin()
+        for _ in range(in_a_turn):
+            tx.stamping()(chance.randrange(values * IN_A_VALUE), turn + 1)
+        store.submit(tx)
+        held.append(len(store.stamps.values))
+        tx = store.begin()
+        logged.append(len(tx.scan(Table.BEHIND_STAMPS, limit=100_000)))
+        tx.abort()
+    due = min(values * a_value, values_max) // in_a_turn + 1
+    putting = min(values, 2 * values_max) // stamps.PUT_LEAST + 1
+    assert max(held) <= min(values, 2 * (values_max + in_a_turn))
+    assert max(logged) <= 2 * (due + putting + 1)  # what comes while as much is put and trimmed
+    store.close()
+
+
+def test_a_stamp_whose_commit_failed_does_not_count(tmp_path: Path) -> None:
+    """Memory takes over what is durable, and nothing sooner."""
+    key = 3 * IN_A_VALUE + 8
+    with lmdb.open(str(tmp_path), max_dbs=2) as environment:
+        own, table = environment.open_db(b"log"), environment.open_db(b"table")
+        held = stamps.Stamps(own, table)
+        with environment.begin(write=True) as txn:
+            held.write(txn, {key: 5})
+            txn.abort()
+        assert held.values[3][8] == stamps.NONE
+        with environment.begin(write=True) as txn:
+            held.write(txn, {key: 7})
+        held.committed()
+        assert held.values[3][8] == 7
+        anew = stamps.Stamps(own, table)
+        with environment.begin() as txn:
+            anew.load(txn)
+        assert anew.values == held.values
+
+
+def test_values_that_are_in_the_table_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds what was stamped lately, not whatever was stamped once."""
+    monkeypatch.setattr(stamps, "GATHERED_STAMPS", 100)
+    monkeypatch.setattr(stamps, "STAMPS_A_VALUE", 1)
+    store = LmdbStore(tmp_path)
+    for turn in range(100):
+        tx = store.begin()
+        tx.stamping()((turn if turn < 60 else 0) * IN_A_VALUE, 1)
+        store.submit(tx)
+    assert len(store.stamps.values) == 60
+    for _ in range(60 // stamps.PUT_LEAST + 1):
+        tx = store.begin()
+        tx.stamping()(7 * IN_A_VALUE, 2)
+        store.submit(tx)
+    assert list(store.stamps.values) == [7]
+    store.close()
+
+
 @pytest.mark.parametrize("has_waited", [True, False])
 def test_a_row_that_is_written_whole_has_no_stamp(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_waited: bool
 ) -> None:
     """Its own bytes count from then on, whether the stamp is in the log or in its table by then."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 1 if has_waited else 1_000)
+    monkeypatch.setattr(stamps, "GATHERED_STAMPS", 1 if has_waited else 1_000)
+    monkeypatch.setattr(stamps, "STAMPS_A_VALUE", 1)
     store = LmdbStore(tmp_path)
     tx = store.begin()
     keys = KEYS[14:17]  # the first has its stamp in another value than the others

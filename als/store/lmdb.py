@@ -17,8 +17,8 @@ import lmdb
 
 from als import files
 from als.pace import Rest, hurry
-from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late, RowForm
-from als.store.stamps import LateStamps, StampForm
+from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
+from als.store.stamps import LateStamps, Stamps
 from als.store.transaction import (
     COMMITTED,
     STAMPED,
@@ -277,14 +277,14 @@ class LmdbStore:
 
     def _read_logs(self, txn: Any) -> None:
         """Read the logs of the tables that have one. Raises lmdb.Error, ValueError."""
-        self.behind: list[Behind[bytes, bytes] | None] = [None] * len(Table)  # by tables
+        self.behind: list[Behind | None] = [None] * len(Table)  # by tables
         for log, table in LOGS.items():
             own, whole = self.databases[log], self.databases[table]
             if table is Table.STAMPS:
-                self.stamps = Behind(own, whole, StampForm())
+                self.stamps = Stamps(own, whole)
                 self.stamps.load(txn)
             else:
-                behind = self.behind[table] = Behind(own, whole, RowForm(), new_ones_wait=table in NEW_ONES_WAIT)
+                behind = self.behind[table] = Behind(own, whole, new_ones_wait=table in NEW_ONES_WAIT)
                 behind.load(txn)
 
     def _open_table(self, table: Table, readonly: bool) -> Any:
