@@ -247,6 +247,20 @@ def test_a_turn_ends_when_its_time_is_over() -> None:
         assert len(core.turn(letters, Reading(WALL_S, 0.0), lambda: False)) == LOOK_EVERY_REQUESTS
 
 
+def test_a_lease_whose_serial_was_removed_for_good_is_not_renewed_once_its_product_is_reusable_again() -> None:
+    """A product that is not reusable keeps a removed serial's leases; once it is reusable, they hold no seat."""
+    core = open_core(MemoryStore())
+    assert ask(core, "acquire", **wish(1))["ok"] and ask(core, "renew", **wish(1))["result"] == "renewed"
+    usual = core.ledger.catalog
+    (serial_id,) = (row["serial_id"] for row in ask(core, "licenses", KEYS[Role.ADMIN])["rows"])
+    for_good = [replace(it, reusable=False, period_s=None) if it.code == "ATIES" else it for it in usual.products]
+    core.ledger.catalog = Catalog(for_good)
+    assert ask(core, "remove", KEYS[Role.ADMIN], serial_id=serial_id, force=True)["result"] == "removed"
+    core.ledger.catalog = usual
+    for operation in ("acquire", "renew", "renew"):
+        assert ask(core, operation, **wish(1))["code"] == "no_free_license"
+
+
 class GrowingStore(LmdbStore):
     """Counts how often it had to grow."""
 

@@ -19,7 +19,7 @@ from als.ledger.tally import Tally
 from als.records import Lease
 from als.serial import DAY_S, DAY_ZERO_S
 from als.server.letters import Letter
-from als.store import behind
+from als.store import behind, log, stamps
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import StoreFullError, Table, Transaction
@@ -73,8 +73,14 @@ REMOVAL: Step = (ADMIN, "127.0.0.1", {"op": "remove", "serial_id": SERIAL_IDS[0]
 def test_the_shortest_way_leads_where_the_rules_lead(*, on_disk: bool, turns: list[Turn]) -> None:
     """Replies and rows are those of a server to which each request is unusual, whatever happens in between."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        for name, rows in (("GATHERED_ROWS", 3), ("SLICE_ROWS_LEAST", 1), ("TRIMMED_ROWS_LEAST", 1)):
-            patch.setattr(behind, name, rows)
+        for module, name, number in (
+            (behind, "GATHERED_ROWS", 3),
+            (behind, "SLICE_ROWS_LEAST", 1),
+            (log, "TRIMMED_LEAST", 1),
+            (stamps, "GATHERED_STAMPS", 3),
+            (stamps, "STAMPS_A_VALUE", 1),
+        ):
+            patch.setattr(module, name, number)
         store = LmdbStore(folder, map_bytes=1 << 24) if on_disk else MemoryStore()
         known = Server(store=store, serials=LAST_DAYS, most_an_hour=0)
         by_the_rules = Server(serials=LAST_DAYS, most_an_hour=0, more="than usual")

@@ -5,11 +5,12 @@ nothing. Adding an operation is a function and a row of the table.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from als import usual
 from als.catalog import Catalog
-from als.ledger import admins, leases, listings, mercy, quick, repeats, serials, sweep
+from als.ledger import admins, leases, listings, lives, mercy, quick, repeats, serials, sweep
 from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
 from als.ledger.journal import Journal
 from als.ledger.repeats import Repeats
@@ -106,12 +107,19 @@ class Ledger:
         answer = made[1](usual, sender.key, sender.address)
         return answer.as_fields() if answer is not None else None
 
+    def _is_gone(self, tx: Transaction) -> quick.IsGone:
+        """Give the function that says whether a serial was removed, for the short ways.
+
+        Not in a cluster: what a request reads is compared at its commit, so renewals would wait for all who acquire.
+        """
+        return partial(lives.is_serial_gone, Tally.of(tx)) if not self.server else quick.none_is_gone
+
     def renewing(
         self, tx: Transaction, now: int, known: Repeats, monotonic_s: float
     ) -> tuple[repeats.Renew, quick.Renew]:
         """Give the functions that renew what is known, and what is usual, in one transaction and one catalog."""
         answer_of = quick.answering(self.catalog, now)
-        renew = quick.renewing(tx, self.catalog, now, answer_of, known)
+        renew = quick.renewing(tx, self.catalog, now, answer_of, known, self._is_gone(tx))
         if self.rules.agents == AGENTS_OPEN:
             return known.renewing(tx, self.catalog, now, monotonic_s, answer_of), renew
 
@@ -128,7 +136,7 @@ class Ledger:
 
     def acquiring(self, tx: Transaction, now: int) -> quick.Acquire:
         """Give the function that applies acquires of new computers, or of those that hold their seats, and no other."""
-        acquire = quick.acquiring(tx, self.catalog, self.rules, self.server, now)
+        acquire = quick.acquiring(tx, self.catalog, self.rules, self.server, now, self._is_gone(tx))
         if self.rules.agents == AGENTS_OPEN:
             return acquire
         return lambda usual, key, address: (

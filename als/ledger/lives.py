@@ -33,7 +33,12 @@ def has_lapsed(tx: Transaction, lease: Lease, now: int) -> bool:
 
 def is_gone(tally: Tally, lease: Lease) -> bool:
     """Say whether a lease's serial was taken out of the count by an administrator."""
-    serial = tally.seats(lease.serial)
+    return is_serial_gone(tally, lease.serial)
+
+
+def is_serial_gone(tally: Tally, number: int) -> bool:
+    """Say whether a serial was taken out of the count by an administrator."""
+    serial = tally.seats(number)
     return serial is None or serial.state in (SerialState.REMOVING, SerialState.REMOVED)
 
 

@@ -44,7 +44,7 @@ _ADDRESSES = Table.ADDRESSES
 _LEASES = Table.LEASES
 _RENEWED_AT, _RENEWED_END = RENEWED.start, RENEWED.stop
 _ENDS_HEAD_BYTES = LEASE_HEAD_BYTES + TIME_BYTES
-_unpack_head = struct.Struct(f">{_RENEWED_AT}sIII").unpack_from  # state and form first; renewed, period, due
+_unpack_head = struct.Struct(">BI4xIII").unpack_from  # state and form, serial; renewed, period, due
 _unpack_owner = struct.Struct(f">{COMPUTER_BYTES}sI").unpack  # a computer as in keys, and its fingerprint
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
@@ -64,6 +64,15 @@ class Told(msgspec.Struct, gc=False):
         return protocol.encode_reply(request_id, self.now, self.fields)
 
 
+IsGone = Callable[[int], bool]
+"""Whether a serial was removed. Where its product was not reusable then, its leases are kept and hold no seat."""
+
+
+def none_is_gone(serial: int) -> bool:
+    """Say no."""
+    return False
+
+
 Acquire = Callable[[Usual, bytes, str], Granted | Told | None]
 
 
@@ -75,7 +84,9 @@ class Renew(Protocol):
         ...
 
 
-def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now: int) -> Acquire:
+def acquiring(
+    tx: Transaction, catalog: Catalog, rules: Rules, server: int, now: int, is_gone: IsGone = none_is_gone
+) -> Acquire:
     """Give the function that gives seats to new computers, and tells others of the seats that they hold.
 
     It takes an acquire, its sender's key and the address that it came from, and gives None for all else.
@@ -88,19 +99,23 @@ def acquiring(tx: Transaction, catalog: Catalog, rules: Rules, server: int, now:
             return None
         if get(_ADDRESSES, mac) is None:
             return grant(usual, mac, key, address)
-        return _tell(tx, catalog, usual, mac, key, now)
+        return _tell(tx, catalog, usual, mac, key, now, is_gone)
 
     return acquire
 
 
-def _tell(tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int) -> Told | None:
+def _tell(
+    tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int, is_gone: IsGone
+) -> Told | None:
     """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
-    if renew(tx, catalog, usual, key, now) is None:
-        return None
-    product = catalog.by_code[usual.product]
+    product = catalog.by_code.get(usual.product)
     number = computers.owner_of(tx, mac)
-    lease = lives.read(tx, product.number, number) if number is not None else None
-    assert number is not None and lease is not None, "it was just renewed"
+    lease = lives.read(tx, product.number, number) if product is not None and number is not None else None
+    if lease is None or is_gone(lease.serial) or renew(tx, catalog, usual, key, now) is None:
+        return None
+    assert product is not None and number is not None
+    lease = lives.read(tx, product.number, number)
+    assert lease is not None, "it was just renewed"
     row = active_row(tx, catalog, product.number, lease, computers.read(tx, number))
     return Told(now, {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s})
 
@@ -137,6 +152,7 @@ def renewing(
     now: int,
     answer_of: Callable[[int], dict[str, Any]] | None = None,
     repeats: Repeats | None = None,
+    is_gone: IsGone = none_is_gone,
 ) -> Renew:
     """Give the function that renews in this transaction.
 
@@ -157,10 +173,9 @@ def renewing(
         raw = get(_LEASES, lease)
         if raw is None:
             return None
-        head, renewed_at, period_s, due_at = _unpack_head(raw)
+        what, serial, renewed_at, period_s, due_at = _unpack_head(raw)
         if period_s != terms.period_s or now >= renewed_at + period_s or now + period_s < due_at:
             return None  # `period_s` is not zero: a product that never lapses differs here from its None
-        what = head[0]
         lone = what & LEASE_LONE
         state = what - lone
         place, ends_at = LEASE_HEAD_BYTES, NEVER
@@ -168,7 +183,7 @@ def renewing(
             place, ends_at = _ENDS_HEAD_BYTES, _unpack_time(raw, LEASE_HEAD_BYTES)[0]
         elif state != _ACTIVE:
             return None
-        if ends_at and now >= ends_at:
+        if (ends_at and now >= ends_at) or is_gone(serial):
             return None
         version = renewal.version
         own = terms.code + key[:HOLDER_BYTES]
