@@ -15,7 +15,7 @@ from als.clock import Reading, SystemClock
 from als.guard import ClockGuard
 from als.server import loop
 from als.server.answering import Answering
-from als.server.letters import LATER, Letter
+from als.server.letters import Letter
 from als.server.loop import Loop, Sockets
 
 HERE = "127.0.0.1"
@@ -197,37 +197,3 @@ def test_more_share_a_commit_where_requests_queue(monkeypatch: pytest.MonkeyPatc
             assert client.poll(ANSWER_MS_MAX), "there was no answer"
             assert client.recv() == REPLY
     assert sum(turns.turns) == 99 and max(turns.turns) == 5
-
-
-class Hesitant(Turns):
-    """A server that asks for each request three times before it answers."""
-
-    def __init__(self) -> None:
-        super().__init__(more_to_sweep=False)
-        self.brought: list[int] = []
-
-    def turn(
-        self,
-        letters: Sequence[Letter],
-        reading: Reading,
-        has_time: Callable[[], bool] = bool,
-    ) -> list[bytes]:
-        """Answer those that have come three times."""
-        replies = []
-        for it in letters:
-            self.brought.append(id(it))
-            replies.append(REPLY if self.brought.count(id(it)) == 3 else LATER)
-        return replies
-
-
-def test_a_request_that_is_asked_for_again_is_brought_again_and_answered_once() -> None:
-    """The same letter comes in the next turn, without waiting for anybody else, and nothing is sent in between."""
-    turns = Hesitant()
-    with served(turns, []) as client:
-        for number in range(2):
-            client.send(protocol.encode_request(number, "import", {"serials": ["x"]}))
-        for _ in range(2):
-            assert client.poll(ANSWER_MS_MAX), "there was no answer"
-            assert client.recv() == REPLY
-        assert not client.poll(0)
-    assert len(turns.brought) == 6 and len(set(turns.brought)) == 2

@@ -5,7 +5,6 @@ A renewal that came before in the same words is known (als/ledger/repeats.py), a
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from als import protocol
@@ -13,8 +12,7 @@ from als.ledger import Ledger, Sender
 from als.ledger.repeats import Repeats
 from als.protocol import MalformedError, Refusal
 from als.server.access import peer_of
-from als.server.letters import BUSY, LATER, Letter, is_given_up
-from als.server.portions import Portions
+from als.server.letters import BUSY, Letter, is_given_up
 from als.store.transaction import Transaction
 from als.usual import Usual, encode_id
 from als.usual import read as read_usual
@@ -30,7 +28,6 @@ class Applying:
         tx: Transaction,
         ledger: Ledger,
         known: Repeats,
-        portions: Portions,
         now: int,
         monotonic_s: float,
         reload: Callable[[], None],
@@ -38,11 +35,9 @@ class Applying:
         """Take up what all requests have in common. `reload` reads the catalog again, before the first import."""
         self.replies: list[bytes] = []
         self.renewals = 0
-        self.later = 0  # how many of the replies are LATER
         self._tx = tx
         self._ledger = ledger
         self._known = known
-        self._portions = portions
         self._now = now
         self._monotonic_s = monotonic_s
         self._reload: Callable[[], None] | None = reload
@@ -118,12 +113,7 @@ class Applying:
             self._reload = None
             self._take_up_catalog()
         self.renewals += request["op"] == "renew"
-        sender = Sender(letter.sender, peer_of(letter.frame))
-        decide = partial(self._ledger.decide, self._tx, sender=sender, now=now)
-        answer = self._portions.go_on(letter, request, decide) if request["op"] == "import" else decide(request)
-        if answer is None:
-            self.later += 1
-            return LATER
+        answer = self._ledger.decide(self._tx, request, Sender(letter.sender, peer_of(letter.frame)), now)
         if isinstance(answer, Refusal):
             return protocol.encode_refusal(request["id"], now, answer)
         return protocol.encode_reply(request["id"], now, answer)

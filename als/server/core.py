@@ -17,7 +17,6 @@ from als.ledger.tally import Tally
 from als.records import Event, pack_value, unpack_value
 from als.server.applying import Applying
 from als.server.letters import Letter
-from als.server.portions import Portions
 from als.server.rates import Rates
 from als.store import schema
 from als.store.transaction import Store, StoreFullError, Table, Transaction
@@ -92,7 +91,6 @@ class Core:
         self.letters_max = LETTERS_MAX
         self._reload = reload
         self._known = Repeats(secret)
-        self._portions = Portions()
         self._reading = reading
         self._swept_at = self._marked_at = reading.monotonic_s
         self._more_to_sweep = True
@@ -131,8 +129,7 @@ class Core:
     ) -> list[bytes]:
         """Serve what has come; give one reply for each letter, in their order, all of them durable.
 
-        Instead of a reply LATER asks for the letter once more in the next turn. Once `has_time` says no, the rest of
-        the letters stay unserved, and there are fewer replies.
+        Once `has_time` says no, the rest of the letters stay unserved, and there are fewer replies.
         """
         self._reading = reading
         now = self.guard.tick(reading)
@@ -141,17 +138,15 @@ class Core:
         def apply(tx: Transaction) -> Applying:
             self._more_to_sweep, self._swept_at, self._marked_at = before  # in case that it is done once more
             self._write_notices(tx)
-            self._portions.begin(len(letters))
-            applying = Applying(tx, self.ledger, self._known, self._portions, now, reading.monotonic_s, self._reload)
+            applying = Applying(tx, self.ledger, self._known, now, reading.monotonic_s, self._reload)
             applying.run(letters, has_time)
             self._do_housekeeping(tx, now, len(applying.replies))
             return applying
 
         applied = self._commit(apply)
-        self._portions.committed()
         self.guard.take_notices()
         if applied.replies:
-            self.rates.count(reading.monotonic_s, len(applied.replies) - applied.later, applied.renewals)
+            self.rates.count(reading.monotonic_s, len(applied.replies), applied.renewals)
         return applied.replies
 
     def needs_turn(self, reading: Reading) -> bool:

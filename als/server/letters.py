@@ -10,8 +10,6 @@ from als.usual import patience_s
 RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
 BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {"retry_after_s": RETRY_AFTER_S})
 
-LATER = b""  # in place of a reply: the request is to be brought again in the next turn
-
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
     """One request as it came: `sender` is its proven key, `frame` tells the peer's address when it is asked.

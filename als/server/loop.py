@@ -20,7 +20,7 @@ from als.server.answering import Answering
 from als.server.backlog import Backlog
 from als.server.core import Turns
 from als.server.gathering import Gathering, Pacing
-from als.server.letters import LATER, Letter, refuse_busy
+from als.server.letters import Letter, refuse_busy
 
 BATCH_MAX = 2_500  # requests that need no queue, and the most in a turn when there is one: some 25 ms
 DRAINED_MAX = 2 * BATCH_MAX  # taken from the sockets in a turn: who waits shall be seen soon
@@ -119,13 +119,8 @@ class Loop:
         """Have a turn with these requests; those that it has no time for wait for the next."""
         end_s = clock.monotonic_s() + TURN_S_MAX
         replies = self._core.turn(letters, reading, lambda: clock.monotonic_s() < end_s)
+        self._send_all(letters[: len(replies)], replies)
         self._backlog.put_back(letters[len(replies) :])
-        letters = letters[: len(replies)]
-        if LATER in replies:
-            self._fresh[:0] = [letter for letter, reply in zip(letters, replies, strict=True) if not reply]
-            letters = [letter for letter, reply in zip(letters, replies, strict=True) if reply]
-            replies = [reply for reply in replies if reply]
-        self._send_all(letters, replies)
 
     def _drain(self, reading: Reading) -> None:
         """Take in what has come. As long as a turn can serve it all, it needs no queue."""
