@@ -7,6 +7,7 @@ server looks for.
 import multiprocessing
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,10 @@ def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]
 
     `rests`: a server runs on this machine, and goes first.
     """
-    context = multiprocessing.get_context("spawn")
+    # A new process would load Python once more, which a busy server beside it feels; a copy of this one need not, and is
+    # sound while there are no threads.
+    can_fork = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if can_fork else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_here, args=(folder, repair, rests, sender))
     process.start()
