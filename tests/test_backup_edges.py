@@ -53,6 +53,36 @@ def test_root_restores_for_the_servers_user(tmp_path: Path) -> None:
         assert (owner.st_uid, owner.st_gid) == (user, group), path
 
 
+def settings_in(backup: Path) -> bytes:
+    """Give the settings that a backup holds; there are no other members of the name."""
+    with tarfile.open(backup) as tar:
+        (member,) = [member for member in tar if member.name == "als.toml"]
+        file = tar.extractfile(member)
+        assert file is not None
+        return file.read()
+
+
+def test_settings_that_lie_elsewhere_go_into_the_backup(tmp_path: Path) -> None:
+    """Whether --config names them or a link leads there, a restored server finds them in its own folder."""
+    data_dir, settings = tmp_path / "data", tmp_path / "etc.toml"
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0
+    settings.write_text('name = "elsewhere"\n')
+    named, linked = tmp_path / "named.tar", tmp_path / "linked.tar"
+    command("backup", str(named), "--data-dir", str(data_dir), "--config", str(settings))
+    assert settings_in(named) == settings.read_bytes()
+    (data_dir / "als.toml").unlink(missing_ok=True)
+    (data_dir / "als.toml").symlink_to(settings)
+    command("backup", str(linked), "--data-dir", str(data_dir))
+    assert settings_in(linked) == settings.read_bytes()
+    command("restore", str(linked), "--data-dir", str(tmp_path / "second"))
+    with ServerProcess(tmp_path / "second") as server:
+        assert server.name == "elsewhere"
+        assert server.stop() == 0
+    done = run_to_end("backup", str(tmp_path / "c.tar"), "--data-dir", str(data_dir), "--config", str(tmp_path / "no"))
+    assert done.returncode == 1 and "there is no settings file" in done.stderr
+
+
 def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     """A target in a folder that is not there is named, in one line."""
     data_dir = tmp_path / "data"

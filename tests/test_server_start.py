@@ -177,6 +177,20 @@ def test_environment_names_the_folder(data_dir: Path) -> None:
     assert str(data_dir) in done.stderr
 
 
+@pytest.mark.parametrize("name", ["run", "check-config"])
+def test_a_folder_without_a_name_is_wrong_usage(name: str) -> None:
+    """A shell's unset variable must not make a server in whatever folder one happens to be in."""
+    done = run_to_end(name, "--data-dir", "")
+    assert done.returncode == 2 and "it is empty" in done.stderr
+
+
+def test_the_configuration_of_a_folder_that_is_not_there(data_dir: Path) -> None:
+    """A mistyped folder has good settings, as a new server's has, so it is said that there is none."""
+    assert "no such folder yet" in run_to_end("check-config", "--data-dir", str(data_dir / "none")).stdout
+    data_dir.mkdir(exist_ok=True)
+    assert "no such folder" not in run_to_end("check-config", "--data-dir", str(data_dir)).stdout
+
+
 def test_version() -> None:
     """--version prints one line and ends with 0."""
     done = run_to_end("--version")

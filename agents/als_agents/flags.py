@@ -221,7 +221,14 @@ SETTINGS: Mapping[str, Setting] = {
             in_file=False,
             repeats=True,
         ),
-        Setting("host", "NAME", _host, "the computer's name", shown="this computer's", in_file=False),
+        Setting(
+            "host",
+            "NAME",
+            _host,
+            "the computer's name; say the same one each time that --mac says the same address",
+            shown="this computer's; with --mac, pc- and the address",
+            in_file=False,
+        ),
         Setting("address", "IP", _address, "the computer's IP address", shown="the one that reaches the server"),
     )
 }

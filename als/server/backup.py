@@ -20,13 +20,14 @@ from als.pace import Pace, Rest, hurry
 from als.server.core import store_new_server_id, take_up_clock
 from als.server.datadir import ADMIN, SERVER, DataDir, DataDirError
 from als.server.offline import check_apart
+from als.server.settings import FILE as SETTINGS_FILE
 from als.store.lmdb import LmdbStore
 from als.store.transaction import StoreError
 
 STORE_MEMBER = "store/data.mdb"
 MEMBER_BYTES_MAX = 1 << 40
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_SINGLE = ("server.key", "server.key_secret", "admin.key", "admin.key_secret", "als.toml")
+_SINGLE = ("server.key", "server.key_secret", "admin.key", "admin.key_secret", SETTINGS_FILE)
 _FOLDERS = ("catalog.d", "vendors")
 _SUFFIXES = {"catalog.d": ".toml", "vendors": ".pub"}
 
@@ -35,10 +36,11 @@ class BackupError(Exception):
     """A backup that cannot be made or used; one line for the administrator."""
 
 
-def make(data: DataDir, target: Path) -> int:
+def make(data: DataDir, target: Path, settings: Path | None = None) -> int:
     """Write a backup of a data folder, running or not, to `target`; give its size in bytes. Raises BackupError.
 
-    It works in short stretches, so that a server beside it is hardly held up.
+    `settings` is the file of settings, where that is not the folder's own. It works in short stretches, so that a
+    server beside it is hardly held up.
     """
     rest = Pace()
     try:
@@ -53,11 +55,13 @@ def make(data: DataDir, target: Path) -> int:
         raise BackupError(f"{target} exists already; name a new file")
     if not target.parent.is_dir():
         raise BackupError(f"there is no folder {target.parent}; make it first")
+    if settings is not None and not settings.is_file():
+        raise BackupError(f"there is no settings file {settings}")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with tempfile.TemporaryDirectory(prefix=".als-backup-", dir=target.parent) as folder:
             _copy_store(data, Path(folder), rest)
-            _write_tar(data, Path(folder) / "data.mdb", temporary, rest)
+            _write_tar(data, Path(folder) / "data.mdb", settings, temporary, rest)
         _verify(temporary, rest)
         temporary.rename(target)
         files.sync_folder(target.parent)
@@ -76,24 +80,27 @@ def _copy_store(data: DataDir, folder: Path, rest: Rest) -> None:
         store.close()
 
 
-def _write_tar(data: DataDir, store: Path, target: Path, rest: Rest) -> None:
+def _write_tar(data: DataDir, store: Path, settings: Path | None, target: Path, rest: Rest) -> None:
     """Write the members, and have them on the disk."""
     with (
         files.PacedWriter(target, rest=rest) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         tar.add(store, STORE_MEMBER, recursive=False)
-        for path in _settings_files(data.path):
-            tar.add(path, path.relative_to(data.path).as_posix(), recursive=False)
+        for member, path in _settings_files(data.path, settings):
+            # What a link leads to, for a restore takes plain files only.
+            tar.add(path.resolve(), member, recursive=False)
 
 
-def _settings_files(folder: Path) -> Iterator[Path]:
-    """Everything beside the store that a server cannot do without."""
-    for name in _SINGLE:
-        if (folder / name).is_file():
-            yield folder / name
+def _settings_files(folder: Path, settings: Path | None) -> Iterator[tuple[str, Path]]:
+    """Everything beside the store that a server cannot do without: each member's name, and where it lies."""
+    places = {name: folder / name for name in _SINGLE}
+    if settings is not None:
+        places[SETTINGS_FILE] = settings
+    yield from ((name, path) for name, path in places.items() if path.is_file())
     for name in _FOLDERS:
-        yield from sorted((folder / name).glob(f"*{_SUFFIXES[name]}"))
+        for path in sorted((folder / name).glob(f"*{_SUFFIXES[name]}")):
+            yield f"{name}/{path.name}", path
 
 
 def _verify(path: Path, rest: Rest) -> None:

@@ -35,6 +35,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _read_folder(text: str) -> Path:
+    try:
+        return folders.read(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 DataDirOption = Annotated[
     Path | None,
     typer.Option(
@@ -42,7 +50,8 @@ DataDirOption = Annotated[
         envvar=folders.DATA_DIR_VARIABLE,
         help="Folder of keys, store, settings, catalog and vendors.",
         show_default="the platform's data folder",
-        readable=False,  # typer's own check would call a folder without rights wrong usage
+        parser=_read_folder,
+        metavar="DIR",
     ),
 ]
 ConfigOption = Annotated[
@@ -52,7 +61,7 @@ ConfigOption = Annotated[
         envvar="ALS_CONFIG",
         help="Settings file.",
         show_default="als.toml in the data folder",
-        readable=False,
+        readable=False,  # typer's own check would call a file without rights wrong usage
     ),
 ]
 StoreOption = Annotated[
@@ -234,6 +243,8 @@ def check_config(data_dir: DataDirOption = None, config: ConfigOption = None) ->
     except (SettingsError, CatalogError) as error:
         fail(str(error), EXIT_REFUSED)
     _say(f"{data.path}: the configuration is good")
+    if not data.path.is_dir():
+        _say("  there is no such folder yet; als-server run makes it")
     for product in catalog.products:
         components = ", ".join(product.components)
         _say(f"  product {product.number} {product.code} ({product.name}): {components}")
@@ -269,8 +280,11 @@ def add_vendor(
 def backup(
     file: Annotated[Path, typer.Argument(help="The tar to write; it holds secrets, and only you can read it.")],
     data_dir: DataDirOption = None,
+    config: ConfigOption = None,
 ) -> None:
     """Write store, keys, settings, catalog and vendors into one tar, also while the server runs.
+
+    A settings file that lies elsewhere, --config, goes into it as als.toml: a restored server has it in its folder.
 
     A cluster keeps its licenses in etcd: etcdctl snapshot save copies all of it; als-server migrate --copy brings them
     into a folder of which this command makes a backup as usual.
@@ -278,7 +292,7 @@ def backup(
     if hasattr(os, "nice"):
         os.nice(19)  # a server on this machine goes first
     try:
-        size_bytes = backups.make(DataDir(data_dir or folders.server_dir()), file)
+        size_bytes = backups.make(DataDir(data_dir or folders.server_dir()), file, config)
     except BackupError as error:
         fail(str(error), EXIT_REFUSED)
     _say(f"{file}: {size_bytes:,} bytes, checked; keep it where only you can read it")

@@ -53,8 +53,8 @@ def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]
 
     `rests`: a server runs on this machine, and goes first.
     """
-    # A new process would load Python once more, which a busy server beside it feels; a copy of this one need not, and is
-    # sound while there are no threads.
+    # A new process would load Python once more, and a busy server beside it would feel that. A copy of this one need
+    # not, and works while there are no other threads.
     can_fork = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if can_fork else "spawn")
     receiver, sender = context.Pipe(duplex=False)
