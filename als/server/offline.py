@@ -56,7 +56,7 @@ def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]
     # A new process would load Python once more, and a busy server beside it would feel that. A copy of this one need
     # not, and works while there are no other threads.
     can_fork = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if can_fork else "spawn")
+    context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_here, args=(folder, repair, rests, sender))
     process.start()
