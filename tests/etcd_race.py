@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from als import protocol, usual
+from als import protocol
 from als.catalog import Catalog, Component, Product
 from als.ledger import Ledger, Rules, Sender, sweep
 from als.ledger.journal import LAST_EVENT
+from als.ledger.quick import usual
 from als.protocol import Refusal
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.transaction import EtcdTransaction

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from als import catalog, protocol, usual
+from als import catalog, protocol
 from als.ledger import Ledger, Rules, Sender
-from als.ledger.repeats import Repeats
+from als.ledger.quick import usual
+from als.ledger.quick.repeats import Repeats
 from als.protocol import Role
 from als.serial import DAY_S, DAY_ZERO_S
 from als.server.letters import Letter

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from als.store import ascending, behind, log, stamps
+from als.store.behind import ascending, log, stamps, waiting
+from als.store.behind.stamps import IN_A_VALUE
 from als.store.lmdb import LmdbStore
-from als.store.stamps import IN_A_VALUE
 from als.store.transaction import STAMPED_BYTES, StoreError, Table
 
 KEYS = [number.to_bytes(8, "big") for number in range(IN_A_VALUE - 15, IN_A_VALUE + 15)]  # stamps in two values
@@ -29,8 +29,8 @@ class ReplacedRows(RuleBasedStateMachine):
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(ascending, "RUN_KEYS", 5)
         for module, name, value in (
-            (behind, "GATHERED_ROWS", 12),
-            (behind, "SLICE_ROWS_LEAST", 3),
+            (waiting, "GATHERED_ROWS", 12),
+            (waiting, "SLICE_ROWS_LEAST", 3),
             (log, "TRIMMED_LEAST", 2),
             (stamps, "GATHERED_STAMPS", 7),
             (stamps, "STAMPS_A_VALUE", 2),
@@ -164,11 +164,11 @@ def test_what_waits_is_bounded_however_many_rows_there_are(
     """Rows are entered faster than new ones come, and their log is deleted: it used to grow by half each time."""
     gathered = 10 * in_a_turn
     rows = 20 * gathered
-    monkeypatch.setattr(behind, "GATHERED_ROWS", gathered)
-    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 3)
+    monkeypatch.setattr(waiting, "GATHERED_ROWS", gathered)
+    monkeypatch.setattr(waiting, "SLICE_ROWS_LEAST", 3)
     monkeypatch.setattr(log, "TRIMMED_LEAST", 1)
     store = LmdbStore(tmp_path)
-    waiting: list[int] = []
+    counts: list[int] = []
     for turn in range(100):
         tx = store.begin()
         for number in range(in_a_turn):
@@ -177,15 +177,15 @@ def test_what_waits_is_bounded_however_many_rows_there_are(
         store.submit(tx)
         leases = store.behind[LEASES]
         assert leases is not None
-        waiting.append(len(leases.young) + len(leases.frozen))
-    assert max(waiting) > gathered
-    assert max(waiting) <= 2 * gathered + in_a_turn
+        counts.append(len(leases.young) + len(leases.frozen))
+    assert max(counts) > gathered
+    assert max(counts) <= 2 * gathered + in_a_turn
     store.close()
 
 
 def test_log_is_entered_and_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log does not grow with the number of renewals: what has been entered is deleted from it."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 2_000)
+    monkeypatch.setattr(waiting, "GATHERED_ROWS", 2_000)
     store = LmdbStore(tmp_path)
     tx = store.begin()
     for number in range(500):
@@ -231,8 +231,8 @@ def test_gap_in_the_log_is_damage(tmp_path: Path, missing: list[int]) -> None:
 
 def test_a_row_deleted_while_it_is_entered_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that deletes a row and enters its older value from the log does not bring it back, nor does a start."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 1)
-    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 1)
+    monkeypatch.setattr(waiting, "GATHERED_ROWS", 1)
+    monkeypatch.setattr(waiting, "SLICE_ROWS_LEAST", 1)
     store = LmdbStore(tmp_path)
     tx = store.begin()
     tx.put(LEASES, b"k", b"first")
@@ -254,8 +254,8 @@ def test_a_row_deleted_while_it_is_entered_stays_away(tmp_path: Path, monkeypatc
 
 def test_a_row_deleted_before_its_slice_is_entered_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are entered over several commits; one that was deleted in an earlier of them does not come back."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 2)
-    monkeypatch.setattr(behind, "SLICE_ROWS_LEAST", 1)
+    monkeypatch.setattr(waiting, "GATHERED_ROWS", 2)
+    monkeypatch.setattr(waiting, "SLICE_ROWS_LEAST", 1)
     store = LmdbStore(tmp_path)
     tx = store.begin()
     for key in (b"k", b"l"):

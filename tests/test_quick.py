@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from als import catalog, protocol, usual
+from als import catalog, protocol
 from als.ledger.computers import fingerprint, pack_owner
-from als.ledger.quick import renew
+from als.ledger.quick import usual
+from als.ledger.quick.renewing import renew
 from als.records import Holder, Lease, lease_key
 from als.store.memory import MemoryStore
 from als.store.transaction import Table

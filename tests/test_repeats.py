@@ -10,16 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from als import catalog, protocol, usual
+from als import catalog, protocol
 from als.clock import Reading
-from als.ledger import computers, lives, repeats
+from als.ledger import computers, lives
 from als.ledger.desk import AGENTS_LISTED
 from als.ledger.journal import Journal
+from als.ledger.quick import repeats, usual
 from als.ledger.tally import Tally
 from als.records import Lease
 from als.serial import DAY_S, DAY_ZERO_S
 from als.server.letters import Letter
-from als.store import behind, log, stamps
+from als.store.behind import log, stamps, waiting
 from als.store.lmdb import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import StoreFullError, Table, Transaction
@@ -74,8 +75,8 @@ def test_the_shortest_way_leads_where_the_rules_lead(*, on_disk: bool, turns: li
     """Replies and rows are those of a server to which each request is unusual, whatever happens in between."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         for module, name, number in (
-            (behind, "GATHERED_ROWS", 3),
-            (behind, "SLICE_ROWS_LEAST", 1),
+            (waiting, "GATHERED_ROWS", 3),
+            (waiting, "SLICE_ROWS_LEAST", 1),
             (log, "TRIMMED_LEAST", 1),
             (stamps, "GATHERED_STAMPS", 3),
             (stamps, "STAMPS_A_VALUE", 1),

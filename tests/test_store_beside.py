@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from als.store import behind
+from als.store.behind import waiting
 from als.store.lmdb import LmdbStore
 from als.store.transaction import Table
 
@@ -36,7 +36,7 @@ def write(store: LmdbStore, number: int) -> None:
 
 def test_what_is_written_meanwhile_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has opened the store before sees rows that have gone from the logs into the tables since."""
-    monkeypatch.setattr(behind, "GATHERED_ROWS", 4 * ROWS)
+    monkeypatch.setattr(waiting, "GATHERED_ROWS", 4 * ROWS)
     store = LmdbStore(tmp_path / "store")
     tx = store.begin()
     for row in range(ROWS):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from als.catalog import Catalog
 from als.ledger.computers import split_owner
+from als.ledger.quick.usual import Usual, front_mac
 from als.protocol import Request
 from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
 from als.store.transaction import Rows, Table
-from als.usual import Usual, front_mac
 
 Row = tuple[Table, bytes]
 Peek = Callable[[Table, bytes], bytes | None]

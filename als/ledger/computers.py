@@ -9,8 +9,8 @@ from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from als.ledger import repeats
 from als.ledger.journal import Journal
+from als.ledger.quick import repeats
 from als.ledger.tally import Tally
 from als.protocol import MACS_MAX, encode
 from als.records import COMPUTER_BYTES, SERVER_SHIFT, Computer, Event, computer_key

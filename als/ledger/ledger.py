@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from als import usual
 from als.catalog import Catalog
-from als.ledger import admins, leases, listings, lives, mercy, quick, repeats, serials, sweep
+from als.ledger import admins, leases, listings, lives, mercy, serials, sweep
 from als.ledger.desk import AGENTS_OPEN, Desk, Rules, Sender
 from als.ledger.journal import Journal
-from als.ledger.repeats import Repeats
+from als.ledger.quick import acquiring, renewing, repeats, usual
+from als.ledger.quick.repeats import Repeats
+from als.ledger.quick.usual import Usual
 from als.ledger.tally import Tally
 from als.protocol import OPERATIONS, Refusal, Request, Role
 from als.records import Admin, Event
 from als.store.transaction import Table, Transaction
-from als.usual import Usual
 
 Answer = dict[str, Any] | Refusal
 StatusOf = Callable[[Transaction], dict[str, Any]]
@@ -101,25 +101,25 @@ class Ledger:
     def _apply_quickly(self, tx: Transaction, usual: Usual, sender: Sender, now: int) -> dict[str, Any] | None:
         if usual.op == "renew":
             return self.renew_quickly(tx, usual, sender.key, now)
-        made: tuple[Catalog, quick.Acquire] | None = tx.memo.get("acquiring")
+        made: tuple[Catalog, acquiring.Acquire] | None = tx.memo.get("acquiring")
         if made is None or made[0] is not self.catalog:
             made = tx.memo["acquiring"] = self.catalog, self.acquiring(tx, now)
         answer = made[1](usual, sender.key, sender.address)
         return answer.as_fields() if answer is not None else None
 
-    def _is_gone(self, tx: Transaction) -> quick.IsGone:
+    def _is_gone(self, tx: Transaction) -> renewing.IsGone:
         """Give the function that says whether a serial was removed, for the short ways.
 
         Not in a cluster: what a request reads is compared at its commit, so renewals would wait for all who acquire.
         """
-        return partial(lives.is_serial_gone, Tally.of(tx)) if not self.server else quick.none_is_gone
+        return partial(lives.is_serial_gone, Tally.of(tx)) if not self.server else renewing.none_is_gone
 
     def renewing(
         self, tx: Transaction, now: int, known: Repeats, monotonic_s: float
-    ) -> tuple[repeats.Renew, quick.Renew]:
+    ) -> tuple[repeats.Renew, renewing.Renew]:
         """Give the functions that renew what is known, and what is usual, in one transaction and one catalog."""
-        answer_of = quick.answering(self.catalog, now)
-        renew = quick.renewing(tx, self.catalog, now, answer_of, known, self._is_gone(tx))
+        answer_of = renewing.answering(self.catalog, now)
+        renew = renewing.in_transaction(tx, self.catalog, now, answer_of, known, self._is_gone(tx))
         if self.rules.agents == AGENTS_OPEN:
             return known.renewing(tx, self.catalog, now, monotonic_s, answer_of), renew
 
@@ -132,11 +132,11 @@ class Ledger:
         """Apply a renewal in which nothing but the time is new; None for any other, which `apply` then takes."""
         if self.rules.agents != AGENTS_OPEN and tx.get(Table.ADMINS, key) is None:
             return None
-        return quick.renew(tx, self.catalog, usual, key, now)
+        return renewing.renew(tx, self.catalog, usual, key, now)
 
-    def acquiring(self, tx: Transaction, now: int) -> quick.Acquire:
+    def acquiring(self, tx: Transaction, now: int) -> acquiring.Acquire:
         """Give the function that applies acquires of new computers, or of those that hold their seats, and no other."""
-        acquire = quick.acquiring(tx, self.catalog, self.rules, self.server, now, self._is_gone(tx))
+        acquire = acquiring.in_transaction(tx, self.catalog, self.rules, self.server, now, self._is_gone(tx))
         if self.rules.agents == AGENTS_OPEN:
             return acquire
         return lambda usual, key, address: (

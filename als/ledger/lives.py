@@ -5,8 +5,9 @@ renewal does not touch it; the sweep looks and puts a renewed one back), a lapse
 forgotten. Under product 0 stand computers that have no lease any more.
 """
 
-from als.ledger import computers, mercy, repeats, seats, serialbook
+from als.ledger import computers, mercy, seats, serialbook
 from als.ledger.journal import Journal
+from als.ledger.quick import repeats
 from als.ledger.tally import Tally
 from als.records import Event, Lease, LeaseState, SerialState, computer_key, due_key, lease_key
 from als.store.transaction import Table, Transaction

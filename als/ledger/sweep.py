@@ -3,8 +3,9 @@
 Correctness never waits for it: requests decide by `now`. The sweep keeps listings, history and the store's size true.
 """
 
-from als.ledger import computers, lives, mercy, products, repeats, seats, serialbook
+from als.ledger import computers, lives, mercy, products, seats, serialbook
 from als.ledger.journal import Journal
+from als.ledger.quick import repeats
 from als.ledger.tally import HOUR_S, Tally
 from als.records import (
     COMPUTERS_MAX,

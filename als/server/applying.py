@@ -1,7 +1,7 @@
 """The requests of a turn, applied one after the other in one transaction: each in the shortest way that is open to it.
 
-A renewal that came before in the same words is known (als/ledger/repeats.py), a usual one is decided in few looks
-(quick.py), and everything else by the rules. All three leave the same rows and give the same replies.
+A renewal that came before in the same words is known, a usual request is decided in few looks (als/ledger/quick/), and
+everything else by the rules. All three leave the same rows and give the same replies.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from typing import Any
 
 from als import protocol
 from als.ledger import Ledger, Sender
-from als.ledger.repeats import Repeats
+from als.ledger.quick.repeats import Repeats
+from als.ledger.quick.usual import Usual, encode_id
+from als.ledger.quick.usual import read as read_usual
 from als.protocol import MalformedError, Refusal
 from als.server.access import peer_of
 from als.server.letters import BUSY, Letter, is_given_up
 from als.store.transaction import Transaction
-from als.usual import Usual, encode_id
-from als.usual import read as read_usual
 
 LOOK_EVERY_REQUESTS = 8  # so that asking for the time costs the usual renewals nothing
 

@@ -12,7 +12,7 @@ from als.clock import Reading
 from als.guard import OK, ClockGuard
 from als.ledger import Ledger, mercy, seats
 from als.ledger.journal import Journal
-from als.ledger.repeats import Repeats
+from als.ledger.quick.repeats import Repeats
 from als.ledger.tally import Tally
 from als.records import Event, pack_value, unpack_value
 from als.server.applying import Applying

@@ -7,7 +7,7 @@ else ever waits, and renewals do so only while few come, and company really does
 
 from collections.abc import Callable, Sequence
 
-from als import usual
+from als.ledger.quick import usual
 from als.server.letters import Letter
 
 FEW = 4  # in a turn; where more come by themselves, the time of the turn before has gathered them

@@ -3,9 +3,9 @@
 import msgspec
 
 from als import protocol
+from als.ledger.quick.usual import patience_s
 from als.protocol import MalformedError, Refusal
 from als.server.access import Properties
-from als.usual import patience_s
 
 RETRY_AFTER_S = 5  # long enough to let a queue of WAITING_MAX drain
 BUSY = Refusal("unavailable", "The server is busy; ask again a little later.", {"retry_after_s": RETRY_AFTER_S})

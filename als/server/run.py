@@ -24,7 +24,7 @@ from als.catalog import CatalogError
 from als.clock import Clock
 from als.keyfile import KeyPair
 from als.ledger import Ledger
-from als.ledger.repeats import SECRET_BYTES
+from als.ledger.quick.repeats import SECRET_BYTES
 from als.server import access, answering, founding, slices
 from als.server.answering import Answering
 from als.server.core import Core, Turns, read_server_id

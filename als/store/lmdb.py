@@ -17,8 +17,8 @@ import lmdb
 
 from als import files
 from als.pace import Rest, hurry
-from als.store.behind import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
-from als.store.stamps import LateStamps, Stamps
+from als.store.behind.stamps import LateStamps, Stamps
+from als.store.behind.waiting import GONE, LOGS, NEW_ONES_WAIT, Behind, Late
 from als.store.transaction import (
     COMMITTED,
     STAMPED,

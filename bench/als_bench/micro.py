@@ -18,8 +18,9 @@ from typing import Any
 import zmq
 import zmq.backend
 
-from als import clock, keyfile, protocol, usual
-from als.ledger import Sender, quick
+from als import clock, keyfile, protocol
+from als.ledger import Sender
+from als.ledger.quick import renewing, usual
 from als.server import access
 from als.server.core import Core
 from als.server.letters import Letter
@@ -119,7 +120,7 @@ class Office:
         """Renew a batch in one transaction; give the seconds of renewing and of the commit. Raises BenchError."""
         before_s = clock.monotonic_s()
         tx = self.store.begin()
-        renew, key = quick.renewing(tx, self.stock.ledger.catalog, self.now), self.key
+        renew, key = renewing.in_transaction(tx, self.stock.ledger.catalog, self.now), self.key
         for renewal in renewals:
             answer = renew(renewal, key)
         applied_s = clock.monotonic_s()

@@ -132,7 +132,7 @@ class Stage:
 
 
 def renew_all(sockets: Sequence["zmq.Socket[bytes]"], load: Load) -> Count:
-    """Have each computer that holds a lease renew once: a server knows what it has had (als/ledger/repeats.py)."""
+    """Have each computer that holds a lease renew once: a server knows what it has had (ledger/quick/repeats.py)."""
     everybody = workload.own_computers(load.leases, load.connections, load.seed)
     loop = ClosedLoop(sockets, workload.renewals_one_by_one(STEADY, everybody), load.window, GRANTED)
     loop.start()

@@ -7,10 +7,10 @@ from als import protocol
 from als.catalog import Catalog
 from als.ledger import ahead
 from als.ledger.ahead import Peek, Row
+from als.ledger.quick.usual import Usual, read_renewal
 from als.protocol import MalformedError, Refusal, Request
 from als.server.letters import BUSY, Letter, is_given_up
 from als.store.transaction import Table
-from als.usual import Usual, read_renewal
 
 READS = frozenset({"status", "licenses", "leases", "events", "usage", "admins"})
 

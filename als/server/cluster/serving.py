@@ -10,6 +10,7 @@ from als import clock, protocol
 from als.ledger import Ledger, Sender, sweep
 from als.ledger.desk import AGENTS_OPEN
 from als.ledger.ledger import Answer
+from als.ledger.quick.usual import encode_id
 from als.protocol import MalformedError, Refusal
 from als.server.access import peer_of
 from als.server.applying import LOOK_EVERY_REQUESTS
@@ -18,7 +19,6 @@ from als.server.cluster.batch import Item
 from als.server.cluster.writing import RIVALRY_S, OutdatedError, Writing
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import Transaction
-from als.usual import encode_id
 
 RIVALS = Refusal("unavailable", "Too many servers change the same things; ask again.", {"retry_after_s": 1})
 

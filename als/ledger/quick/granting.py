@@ -17,6 +17,7 @@ from als.catalog import Catalog, Component, Product
 from als.ledger import grants, leases, newcomers, products, seats
 from als.ledger.computers import Entrance, fingerprint
 from als.ledger.desk import Desk, Rules, Sender
+from als.ledger.quick.usual import Usual, computer_of, is_plain
 from als.ledger.rows import active_row
 from als.records import (
     DUE_PREFIX_BYTES,
@@ -28,7 +29,6 @@ from als.records import (
     product_key,
 )
 from als.store.transaction import Table, Transaction
-from als.usual import Usual, computer_of, is_plain
 
 _ADDRESSES = Table.ADDRESSES
 _NOBODY = Computer([b""], "", "", None, None)

@@ -1,6 +1,6 @@
 """Renewals that come again as they came before: known by a fingerprint, without reading them or the lease.
 
-A heartbeat differs from the one before in nothing but its id. When one has been found to be usual (quick.py), what it
+A heartbeat differs from the one before in nothing but its id. When one has been found usual (renewing.py), what it
 said, with its sender's key, is kept as a fingerprint of 64 bits, together with the lease that it renews. One with the
 same fingerprint renews that lease again, as long as the lease has neither lapsed nor ended, and nothing was written of
 it or of its computer since. What is kept here is never needed: a restart loses it, and what is not known is looked up.
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, Protocol
 
 from als import protocol
 from als.catalog import Catalog
+from als.ledger.quick.usual import patience_s
 from als.records import lease_key
 from als.store.transaction import Transaction
-from als.usual import patience_s
 
 PLACES = 1 << 21  # 40 MiB, once they are in use; of a million requests that come in turn 94 in 100 are known
 _TOGETHER = 4  # places, in a line of the processor's cache: a request is at one of these

@@ -1,9 +1,7 @@
-"""The usual requests, in few looks: renewals with nothing new but the time, acquires of new computers or of held seats.
+"""Renewals with nothing new but the time, in few looks; None for every other, which the rules of leases.py then decide.
 
-This file does them and gives None for every other request, which the rules of leases.py then decide. A renewal works on
-the lease's bytes in place: the conditions below repeat, as comparisons of bytes, what `_standing` and `_touch` in
-leases.py say in words, and the model test holds both against each other. An acquire is only looked at for who owns its
-address: granting.py gives seats to new computers.
+It works on the lease's bytes in place: the conditions below repeat, as comparisons of bytes, what `_standing` and
+`_touch` in leases.py say in words, and the model test holds both against each other.
 """
 
 import struct
@@ -14,13 +12,10 @@ from zlib import crc32
 
 import msgspec
 
-from als import protocol
 from als.catalog import Catalog
-from als.ledger import computers, lives, sweep
-from als.ledger.desk import Rules
-from als.ledger.granting import Granted, Granting
-from als.ledger.repeats import Repeats
-from als.ledger.rows import active_row
+from als.ledger import sweep
+from als.ledger.quick.repeats import Repeats
+from als.ledger.quick.usual import Usual, front_mac
 from als.records import (
     COMPUTER_BYTES,
     HOLDER_BYTES,
@@ -36,7 +31,6 @@ from als.records import (
     product_key,
 )
 from als.store.transaction import Table, Transaction
-from als.usual import Usual, front_mac
 
 _ACTIVE = LeaseState.ACTIVE << LEASE_STATE_SHIFT
 _ACTIVE_ENDS = _ACTIVE | LEASE_ENDS
@@ -49,21 +43,6 @@ _unpack_owner = struct.Struct(f">{COMPUTER_BYTES}sI").unpack  # a computer as in
 _pack_time, _unpack_time = TIME.pack, TIME.unpack_from
 
 
-class Told(msgspec.Struct, gc=False):
-    """An answer that tells of a seat which is held."""
-
-    now: int
-    fields: dict[str, Any]
-
-    def as_fields(self) -> dict[str, Any]:
-        """Give the reply's own keys."""
-        return self.fields
-
-    def encode(self, request_id: int) -> bytes:
-        """Write the reply."""
-        return protocol.encode_reply(request_id, self.now, self.fields)
-
-
 IsGone = Callable[[int], bool]
 """Whether a serial was removed. Where its product was not reusable then, its leases are kept and hold no seat."""
 
@@ -73,51 +52,12 @@ def none_is_gone(serial: int) -> bool:
     return False
 
 
-Acquire = Callable[[Usual, bytes, str], Granted | Told | None]
-
-
 class Renew(Protocol):
     """Renews, when nothing but the time is new; None otherwise."""
 
     def __call__(self, renewal: Usual, key: bytes, request: bytes = b"") -> dict[str, Any] | None:
         """Take a renewal, its sender's key, and its bytes as they came if they shall be known from now on."""
         ...
-
-
-def acquiring(
-    tx: Transaction, catalog: Catalog, rules: Rules, server: int, now: int, is_gone: IsGone = none_is_gone
-) -> Acquire:
-    """Give the function that gives seats to new computers, and tells others of the seats that they hold.
-
-    It takes an acquire, its sender's key and the address that it came from, and gives None for all else.
-    """
-    grant, get = Granting(tx, catalog, rules, server, now).grant, tx.get
-
-    def acquire(usual: Usual, key: bytes, address: str) -> Granted | Told | None:
-        mac = front_mac(usual.computer)
-        if mac is None or usual.want_lease is not None:
-            return None
-        if get(_ADDRESSES, mac) is None:
-            return grant(usual, mac, key, address)
-        return _tell(tx, catalog, usual, mac, key, now, is_gone)
-
-    return acquire
-
-
-def _tell(
-    tx: Transaction, catalog: Catalog, usual: Usual, mac: bytes, key: bytes, now: int, is_gone: IsGone
-) -> Told | None:
-    """Renew the lease that a computer holds, if nothing else happens to it, and tell of it."""
-    product = catalog.by_code.get(usual.product)
-    number = computers.owner_of(tx, mac)
-    lease = lives.read(tx, product.number, number) if product is not None and number is not None else None
-    if lease is None or is_gone(lease.serial) or renew(tx, catalog, usual, key, now) is None:
-        return None
-    assert product is not None and number is not None
-    lease = lives.read(tx, product.number, number)
-    assert lease is not None, "it was just renewed"
-    row = active_row(tx, catalog, product.number, lease, computers.read(tx, number))
-    return Told(now, {"result": "already_held", "lease": row, "heartbeat_s": product.heartbeat_s})
 
 
 class _Terms(NamedTuple):
@@ -146,7 +86,7 @@ def answering(catalog: Catalog, now: int) -> Callable[[int], dict[str, Any]]:
     return answer_of
 
 
-def renewing(
+def in_transaction(
     tx: Transaction,
     catalog: Catalog,
     now: int,
@@ -223,7 +163,7 @@ def renew(tx: Transaction, catalog: Catalog, renewal: Usual, key: bytes, now: in
     """Do what `renewing` says, for one of few."""
     made: tuple[Catalog, Renew] | None = tx.memo.get("renewing")
     if made is None or made[0] is not catalog:
-        made = tx.memo["renewing"] = catalog, renewing(tx, catalog, now)
+        made = tx.memo["renewing"] = catalog, in_transaction(tx, catalog, now)
     return made[1](renewal, key)
 
 
