@@ -14,7 +14,7 @@ from als.ledger import Ledger, Sender
 from als.protocol import Refusal, Role
 from als.server.core import read_server_id
 from als.server.datadir import DataDir
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from contract_client import DAY_S, Vendor, day_number
 
 DAYS = 60

@@ -22,7 +22,7 @@ import psutil
 import shifted_server
 from als.clock import monotonic_s
 from als.ledger.audit import Audit
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from contract_client import DAY_S, Client
 from server_process import Product, Site, run_to_end
 

@@ -68,7 +68,7 @@ def keeps_engine(module: str, imported: str) -> bool:
     """Say whether a library stays in the few modules that are its place."""
     top = imported.split(".")[0]
     if top == "lmdb":
-        return module == "als.store.lmdb"
+        return module.startswith("als.store.lmdb.")
     if top in ("grpc", "google"):
         return module.startswith("als.store.etcd")
     if top in ("rich", "textual"):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from als.store.behind import ascending
-from als.store.behind.ascending import Ascending
+from als.store.lmdb.behind import ascending
+from als.store.lmdb.behind.ascending import Ascending
 
 
 @given(st.sets(st.integers(0, 1 << 64)), st.integers(1, 9), st.integers(1, 4), st.integers(1, 20))

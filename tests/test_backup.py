@@ -10,7 +10,7 @@ import pytest
 
 from als.ledger.audit import Audit
 from als.records import COMPUTERS_MAX, TIME_MAX, Seats, due_key
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 from contract_client import read_keys
 from server_process import ServerProcess, Site, run_to_end

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 from server_process import ServerProcess, run_to_end
 

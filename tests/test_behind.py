@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from als.store.behind import ascending, log, stamps, waiting
-from als.store.behind.stamps import IN_A_VALUE
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.behind import ascending, log, stamps, waiting
+from als.store.lmdb.behind.stamps import IN_A_VALUE
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import STAMPED_BYTES, StoreError, Table
 
 KEYS = [number.to_bytes(8, "big") for number in range(IN_A_VALUE - 15, IN_A_VALUE + 15)]  # stamps in two values

@@ -29,7 +29,7 @@ from als.store.etcd.keys import Keys
 from als.store.etcd.marks import mark_of
 from als.store.etcd.ops import Compare, Op, TxnResult, put
 from als.store.etcd.snapshot import EtcdSnapshot
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import SCHEMA_VERSION, Rows, StoreError, Table
 
 DATA = Path(__file__).parent / "data"

@@ -15,7 +15,7 @@ from als.protocol import Role
 from als.server.applying import LOOK_EVERY_REQUESTS
 from als.server.core import Core, read_mark
 from als.server.letters import Letter
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Completion, Store, StoreError, StoreFullError, Table, Transaction
 from press import SERVER_KEY, VENDORS, print_serial

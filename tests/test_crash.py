@@ -16,7 +16,7 @@ import pytest
 import books
 from als.ledger.audit import Audit
 from als.server.datadir import DataDir
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from contract_client import Client, new_keys
 from server_process import ServerProcess, Site, environment
 

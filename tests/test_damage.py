@@ -7,7 +7,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 from contract_client import Client
 from server_process import ServerProcess, Site, run_to_end, start_failure

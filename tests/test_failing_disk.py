@@ -15,7 +15,7 @@ import pytest
 
 import failing_server
 from als.ledger.audit import Audit
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from contract_client import Client
 from server_process import ServerProcess, Site, start_failure
 

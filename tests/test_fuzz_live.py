@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from als.ledger.audit import Audit
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from contract_client import Client, checked_reply, discover, query, udp_socket
 from fuzz_targets import CORPUS
 from server_process import Site

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Store
 from etcd_stores import open_etcd

@@ -12,7 +12,7 @@ from als.ledger.admins import Admin
 from als.server import backup, offline, vendors
 from als.server.backup import BackupError
 from als.server.datadir import DataDir, DataDirError
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 from server_process import ServerProcess
 

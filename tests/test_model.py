@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from als.catalog import Catalog, Component, Product
 from als.ledger import Rules
 from als.protocol import Role
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Store
 from etcd_stores import open_etcd

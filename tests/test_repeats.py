@@ -20,8 +20,8 @@ from als.ledger.tally import Tally
 from als.records import Lease
 from als.serial import DAY_S, DAY_ZERO_S
 from als.server.letters import Letter
-from als.store.behind import log, stamps, waiting
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.behind import log, stamps, waiting
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import StoreFullError, Table, Transaction
 from press import print_serial

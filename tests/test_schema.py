@@ -18,7 +18,7 @@ from als.protocol import Refusal
 from als.records import COMPUTERS_MAX, Computer, Holder, Lease, LeaseState, pack_value, split_lease_key, unpack_value
 from als.server import offline, run
 from als.store import layouts, schema
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import SCHEMA_VERSION, StoreError, StoreFullError, Table, Transaction
 from press import SERVER_KEY, VENDORS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from als.store import schema
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import SCHEMA_VERSION, Store, StoreError, StoreFullError, Table, prefix_stop
 from etcd_stores import open_etcd

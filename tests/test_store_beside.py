@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from als.store.behind import waiting
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.behind import waiting
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 
 WAIT_S_MAX = 60.0
 COMMITS, ROWS = 40, 50
 LOOK = """
 import sys
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 store = LmdbStore(sys.argv[1], readonly=True)
 print("open", flush=True)

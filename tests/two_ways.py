@@ -9,7 +9,7 @@ from als.clock import Reading
 from als.ledger import Ledger, Rules, Sender
 from als.server.core import Core
 from als.server.letters import Letter
-from als.store.lmdb import OWN_TABLES
+from als.store.lmdb.store import OWN_TABLES
 from als.store.memory import MemoryStore
 from als.store.transaction import Rows, Store, Table
 from press import SERVER_KEY, VENDORS, print_serial

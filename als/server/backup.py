@@ -21,7 +21,7 @@ from als.server.core import store_new_server_id, take_up_clock
 from als.server.datadir import ADMIN, SERVER, DataDir, DataDirError
 from als.server.offline import check_apart
 from als.server.settings import FILE as SETTINGS_FILE
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import StoreError
 
 STORE_MEMBER = "store/data.mdb"

@@ -23,7 +23,7 @@ from als.protocol import Role
 from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
 from als.store import schema
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import StoreError, Transaction
 
 if TYPE_CHECKING:

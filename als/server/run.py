@@ -32,7 +32,7 @@ from als.server.datadir import DataDir, DataDirError
 from als.server.loop import Loop, Sockets
 from als.server.settings import Settings
 from als.store import schema
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import StoreError, StoreFullError
 
 if TYPE_CHECKING:

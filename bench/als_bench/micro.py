@@ -24,7 +24,7 @@ from als.ledger.quick import renewing, usual
 from als.server import access
 from als.server.core import Core
 from als.server.letters import Letter
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Store
 from als_bench import report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from als import clock, keyfile
 from als.ledger.tally import Tally
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als_agents.client import Client
 from als_bench.processes import BenchError, Child
 from als_bench.stock import Stock, Vendor

@@ -13,7 +13,7 @@ from pathlib import Path
 from als import clock
 from als.ledger import Sender
 from als.protocol import ROWS_PER_PAGE_MAX, Refusal, Request
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als_bench import report, workload
 from als_bench.closed_loop import no_collection
 from als_bench.population import HOURS, Population

@@ -15,7 +15,7 @@ from als.store.etcd.errors import EtcdUnavailableError
 from als.store.etcd.keys import Keys
 from als.store.etcd.moves import ROWS_HEAD
 from als.store.etcd.ops import Op, nested, put
-from als.store.lmdb import OWN_TABLES, LmdbStore
+from als.store.lmdb.store import OWN_TABLES, LmdbStore
 from als.store.transaction import Rows, StoreError, StoreFullError, Table
 
 PAGE_ROWS = 5_000

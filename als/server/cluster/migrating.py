@@ -28,7 +28,7 @@ from als.store.etcd.errors import EtcdError
 from als.store.etcd.keys import Keys
 from als.store.etcd.ops import delete, get, is_absent, none_in, put, value_is
 from als.store.etcd.snapshot import EtcdSnapshot
-from als.store.lmdb import LmdbStore
+from als.store.lmdb.store import LmdbStore
 from als.store.transaction import StoreError, Table, Transaction, prefix_stop
 
 

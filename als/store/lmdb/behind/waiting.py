@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from als.store.behind.ascending import Ascending
-from als.store.behind.log import Log
+from als.store.lmdb.behind.ascending import Ascending
+from als.store.lmdb.behind.log import Log
 from als.store.transaction import Rows, Table
 
 # New leases come in ascending order, so they share pages in their table: only those that are replaced wait in a log.

@@ -12,7 +12,7 @@ import sys
 from array import array
 from typing import Any
 
-from als.store.behind.log import PIECE_BYTES, Log
+from als.store.lmdb.behind.log import PIECE_BYTES, Log
 from als.store.transaction import STAMPED_BYTES, STAMPED_KEY_BYTES, Rows
 
 NONE = 0  # the row's own bytes count
