@@ -10,9 +10,14 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import etcd_nodes
 from long_files import long_first
+
+# Whatever else the machine does, a test fails for what is wrong and never for how long it took.
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 _NUMBERS = count()
 _CODE = ("als", "agents/als_agents", "tools/als_tools", "bench/als_bench")

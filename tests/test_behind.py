@@ -149,11 +149,11 @@ class NewRows(ReplacedRows):
     table = Table.ADDRESSES
 
 
-ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+ReplacedRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40)
 test_replaced_rows = ReplacedRows.TestCase
-StampedRows.TestCase.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
+StampedRows.TestCase.settings = settings(max_examples=50, stateful_step_count=60)
 test_stamped_rows = StampedRows.TestCase
-NewRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+NewRows.TestCase.settings = settings(max_examples=25, stateful_step_count=40)
 test_new_rows = NewRows.TestCase
 
 

@@ -82,7 +82,7 @@ def parsed(message: Message) -> rpc.TxnRequest:
 sizes = st.sampled_from([0, 1, 2, 20, 60, 90, 110, 128, 200, 3_000])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ground=st.sampled_from([0, 1, 10, 19, 20, 100]),
     reads=sizes,

@@ -60,7 +60,7 @@ def client(etcd_endpoint: str) -> Iterator[EtcdClient]:
     client.close()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(
     program=st.lists(rounds, min_size=2, max_size=8),
     limit=st.sampled_from([0, 2]),

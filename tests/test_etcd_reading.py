@@ -59,7 +59,7 @@ def test_the_last_rows_are_found_in_few_calls(client: CountingClient, etcd_prefi
         assert client.calls - before <= 90
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), seed=st.integers(0, 1_000))
 def test_the_last_rows_are_those_of_the_range(
     client: CountingClient, etcd_endpoint: str, data: st.DataObject, seed: int

@@ -205,7 +205,7 @@ def client(etcd_endpoint: str) -> Iterator[EtcdClient]:
     client.close()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     program=st.lists(runs, min_size=3, max_size=12),
     cached_max=st.sampled_from([2, 8, 1_000]),

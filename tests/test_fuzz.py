@@ -20,7 +20,7 @@ from serial_samples import KNOWN_TEXT, make_text, mistype
 
 KEPT = [path for name in TARGETS for path in sorted((CORPUS / name).iterdir())]
 
-short = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+short = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.name}")

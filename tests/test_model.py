@@ -323,17 +323,13 @@ class OverEtcd(LedgerAgainstModel):
 
 
 TestOverMemory = OverMemory.TestCase
-TestOverMemory.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestOverMemory.settings = settings(max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 TestOverLmdb = OverLmdb.TestCase
-TestOverLmdb.settings = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestOverLmdb.settings = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 def test_over_etcd(etcd_endpoint: str) -> None:
     """Ledger and model agree over etcd too."""
     OverEtcd.endpoint = etcd_endpoint
-    few = settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    few = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(OverEtcd, settings=few)

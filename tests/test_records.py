@@ -93,7 +93,7 @@ events = st.builds(
 
 
 @given(computers)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_computer_comes_back(computer: Computer) -> None:
     """A computer comes back as it was, whatever its texts."""
     assert Computer.unpack(computer.pack()) == computer
@@ -111,7 +111,7 @@ def test_unusual_texts_of_a_computer_come_back(address: str, machine_id: str | N
 
 
 @given(leases)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_lease_comes_back(lease: Lease) -> None:
     """A lease comes back as it was, with its components in their order, and is never taken for a marked row."""
     raw = lease.pack()
@@ -122,7 +122,7 @@ def test_every_lease_comes_back(lease: Lease) -> None:
 
 
 @given(events, st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_event_comes_back(event: Event, is_back: bool) -> None:
     """An event comes back as it was, under a number of its second or of a later one."""
     number = event_number(event.time + 3_600 * is_back, 3)
