@@ -11,6 +11,8 @@ from als.clock import Reading
 SET_BACK_S = 300  # below this, time stands until the wall clock has caught up
 JUMP_S = 86_400  # a wall clock that leaps further is not believed at once
 HOLD_S = 86_400  # ... until it has held for so long
+HOLD_RUN_S = 3_600  # ... of which, across restarts, so much was seen: a machine may be off at night
+WALL_S_MAX = 3_471_292_800  # 2080: what lies ahead of it, ten years of a period and all that is kept, fits in 32 bits
 STOPPED_S = 60  # a longer stop between two turns is an outage: the machine slept
 
 OK = "ok"
@@ -26,12 +28,21 @@ class Notice(NamedTuple):
     end: int
 
 
-class ClockGuard:
-    """Gives the effective time. `mark` is the stored highest time, None at the first start."""
+class Jump(NamedTuple):
+    """When a leap was first seen: by the wall clock, and by the time that the server goes by. Kept across restarts."""
 
-    def __init__(self, mark: int | None, reading: Reading) -> None:
+    wall_s: int
+    now: int
+
+
+class ClockGuard:
+    """Gives the effective time. `mark` is the stored highest time, None at the first start; `jump` the stored leap."""
+
+    def __init__(self, mark: int | None, reading: Reading, jump: Jump | None = None) -> None:
         self.state = OK
+        self.jump = jump  # to be stored with the mark; None while there is none
         self.notices: list[Notice] = []
+        reading = _within(reading)
         self._now = reading.wall_s if mark is None else float(mark)
         self._reading = reading
         self._held_since = reading
@@ -55,6 +66,7 @@ class ClockGuard:
 
     def tick(self, reading: Reading) -> int:
         """Take a look at the clocks and give the effective time; notices gather in `notices`."""
+        reading = _within(reading)
         before = self.now
         elapsed_s = max(reading.monotonic_s - self._reading.monotonic_s, 0.0)
         self._now += elapsed_s
@@ -67,13 +79,15 @@ class ClockGuard:
     def _follow(self, reading: Reading, stopped_at: int | None) -> None:
         """Decide whether the wall clock is to be believed; `stopped_at` is since when nobody was looking."""
         ahead_s = reading.wall_s - self._now
+        if ahead_s <= JUMP_S:
+            self.jump = None
         if ahead_s < -SET_BACK_S:
             self._change_state(BACK, "clock_set_back", reading)
         elif ahead_s > JUMP_S:
             if self.state == JUMPED and not self._holds(reading):
-                self._held_since = reading
+                self._held_since, self.jump = reading, None
             self._change_state(JUMPED, "clock_jumped", reading)
-            if reading.monotonic_s - self._held_since.monotonic_s >= HOLD_S:
+            if reading.monotonic_s - self._held_since.monotonic_s >= HOLD_S or self._held_across_restarts(reading):
                 self._reading = reading
                 self.accept()
                 return
@@ -91,6 +105,13 @@ class ClockGuard:
         wall_s = reading.wall_s - self._held_since.wall_s
         return abs(wall_s - (reading.monotonic_s - self._held_since.monotonic_s)) <= SET_BACK_S
 
+    def _held_across_restarts(self, reading: Reading) -> bool:
+        """Say whether the wall clock has held since the stored leap. Notes the leap, if it is a new one."""
+        seen = self.jump
+        if seen is None or reading.wall_s - seen.wall_s < self._now - seen.now - SET_BACK_S:
+            seen = self.jump = Jump(int(reading.wall_s), self.now)  # or it has gone back since: another clock again
+        return reading.wall_s - seen.wall_s >= HOLD_S and self._now - seen.now >= HOLD_RUN_S
+
     def _change_state(self, state: str, kind: str, reading: Reading) -> None:
         if self.state != state:
             self.state = state
@@ -107,6 +128,7 @@ class ClockGuard:
         before = self.now
         self._now = self._reading.wall_s
         self.state = OK
+        self.jump = None
         if self.now > before:
             self.notices.append(Notice("outage", before, self.now))
         self.notices.append(Notice("clock_accepted", before, self.now))
@@ -116,3 +138,8 @@ class ClockGuard:
         """Give the notices since the last call."""
         notices, self.notices = self.notices, []
         return notices
+
+
+def _within(reading: Reading) -> Reading:
+    """Take a wall clock that shows a time which no record can hold for one that shows the last that can."""
+    return reading if reading.wall_s <= WALL_S_MAX else reading._replace(wall_s=float(WALL_S_MAX))

@@ -121,7 +121,8 @@ def _is_bool(value: object) -> bool:
 
 def is_code(value: object) -> bool:
     """Say whether a value has the form of a product's or component's code."""
-    return type(value) is str and _CODE(value) is not None
+    # The length comes first: what is asked is kept, and must not be what a stranger likes to have kept.
+    return type(value) is str and len(value) <= CODE_CHARS_MAX and _CODE(value) is not None
 
 
 def _is_mac(value: object) -> bool:

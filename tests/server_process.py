@@ -21,7 +21,7 @@ from contract_client import Client, Keys, Vendor, new_keys, read_keys, read_publ
 START_TIMEOUT_S = 30.0  # far above what a start takes, for machines that do much else
 STOP_TIMEOUT_S = 30.0
 _READY = re.compile(r"ready: (?P<name>.+) on (?P<address>\S+):(?P<port>[0-9]+)\n\Z")
-_PROGRAM = str(Path(sys.executable).with_name("als-server"))
+PROGRAM = str(Path(sys.executable).with_name("als-server"))
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ class ServerProcess:
         data_dir: Path,
         *arguments: str,
         bind: str = "127.0.0.1",
-        program: Sequence[str] = (_PROGRAM, "run"),
+        program: Sequence[str] = (PROGRAM, "run"),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
@@ -166,7 +166,7 @@ class ServerProcess:
 def run_to_end(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run als-server with arguments that should make it end by itself."""
     return subprocess.run(
-        [_PROGRAM, *arguments],
+        [PROGRAM, *arguments],
         capture_output=True,
         env=environment(**variables),
         text=True,

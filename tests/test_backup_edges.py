@@ -1,6 +1,7 @@
 """Backup, check and restore where they could go wrong: a store with free pages at its end, another user's folder."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 
 from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
-from server_process import ServerProcess, run_to_end
+from server_process import PROGRAM, ServerProcess, environment, run_to_end
+
+LARGE_BYTES = 1 << 25  # takes a second to copy
 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -91,6 +94,28 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1 and "nowhere" in done.stderr
         assert server.stop() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_backup_that_is_stopped_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """What is half done goes away, and is not as large as the store for ever."""
+    data_dir = tmp_path / "data"
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0
+    store = LmdbStore(data_dir / "store")
+    tx = store.begin()
+    tx.put(Table.META, b"large", bytes(LARGE_BYTES))
+    store.submit(tx)
+    store.close()
+    arguments = ["backup", str(tmp_path / "als.tar"), "--data-dir", str(data_dir)]
+    with subprocess.Popen([PROGRAM, *arguments], env=environment(), stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not list(tmp_path.glob(".als-backup-*/data.mdb")):
+            pass
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == 128 + number
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

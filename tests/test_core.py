@@ -1,5 +1,6 @@
 """The turns of a server without its sockets: what is asked of strangers, of time, and of a store that fails."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from als import catalog, protocol
 from als.catalog import Catalog
 from als.clock import Reading
-from als.ledger import Ledger, Rules
+from als.ledger import Ledger, Rules, mercy
 from als.protocol import Role
 from als.server.applying import LOOK_EVERY_REQUESTS
 from als.server.core import Core, read_mark
@@ -173,6 +174,16 @@ def test_one_script_does_not_take_every_seat() -> None:
     assert granted(core, 30, 6, peer="2001:db8::1") == ["granted"] * 5 + ["too_many"]
     used = ask(core, "check", product="ATIES")["used"]
     assert used == 12
+
+
+def test_a_network_of_ipv6_is_one_address() -> None:
+    """A computer has 2^64 addresses of IPv6, so all of its network count as one; others are not touched by it."""
+    core = open_core(MemoryStore(), Rules(new_seats_per_address_h=2))
+    answers = [granted(core, number, 1, peer=f"2001:db8:0:1:{number:x}::7")[0] for number in range(1, 4)]
+    assert answers == ["granted", "granted", "too_many"]
+    assert granted(core, 10, 1, peer="2001:db8:0:2::7") == ["granted"]
+    assert granted(core, 20, 2, peer="::ffff:192.0.2.7") == ["granted"] * 2
+    assert granted(core, 30, 1, peer="192.0.2.7") == ["too_many"]
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
@@ -376,3 +387,23 @@ def test_a_catalog_that_changes_within_a_turn_holds_for_the_rest_of_it() -> None
     replies = [protocol.decode_reply(reply) for reply in core.turn(turn, Reading(WALL_S + 1, 1.0))]
     told = [(reply["renew_by"] - WALL_S - 1, reply["heartbeat_s"]) for reply in (replies[0], *replies[2:])]
     assert told == [(product.period_s, product.heartbeat_s), (86_400, 60), (86_400, 60)]
+
+
+def test_an_outage_is_not_forgotten_for_short_ones() -> None:
+    """A night of restarts pushes out the shortest outages: none that a license lives by."""
+    tx = MemoryStore().begin()
+    mercy.add_outage(tx, WALL_S, WALL_S + 20 * 86_400)
+    for number in range(mercy.OUTAGES_MAX + 10):
+        start = WALL_S + 21 * 86_400 + 100 * number
+        mercy.add_outage(tx, start, start + 5 + number)
+    known = mercy.outages(tx)
+    assert len(known) == mercy.OUTAGES_MAX
+    assert known[0] == (WALL_S, WALL_S + 20 * 86_400) and known[1].end - known[1].start > 5
+
+
+def test_codes_that_are_none_are_not_kept() -> None:
+    """Checks are remembered, but not of what is too long for a code: a stranger must not choose what we keep."""
+    text = "x" * 60_000 + str(WALL_S)
+    before = sys.getrefcount(text)
+    assert not protocol.is_code(text)
+    assert sys.getrefcount(text) == before

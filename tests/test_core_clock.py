@@ -166,3 +166,48 @@ def test_an_accepted_leap_and_its_undoing() -> None:
     assert machine.ask("acquire", **wish(1))["result"] == "granted"
     told = [kind for kind in machine.events() if "clock" in kind or kind == "outage"]
     assert told == ["clock_jumped", "outage", "clock_accepted", "clock_set_back", "clock_accepted"]
+
+
+def test_what_a_wrong_clock_called_an_outage_ends_when_it_is_set_right() -> None:
+    """Else it would lie in the future, and every license would live for a second period until then."""
+    machine = Machine()
+    machine.sell()
+    machine.wall_s += 300 * DAY_S
+    machine.run(1)
+    machine.core.accept_clock()
+    machine.run(1)
+    assert machine.outages[-1][1] >= 300 * DAY_S
+    machine.wall_s -= 300 * DAY_S
+    machine.run(1)
+    machine.core.accept_clock()
+    machine.run(1)
+    assert all(end <= HOUR_S for _, end in machine.outages)
+    assert machine.ask("acquire", **wish(1))["result"] == "granted"
+    renewed = machine.ask("renew", **wish(1))
+    (lease,) = machine.ask("leases")["rows"]
+    assert renewed["renew_by"] == lease["renew_by"]
+
+
+def test_a_leap_is_remembered_across_restarts() -> None:
+    """A server that is off at night learns that its clock is right; the store keeps since when it is."""
+    machine = Machine()
+    machine.wait(3 * DAY_S)
+    machine.start()
+    machine.run(3_700)
+    assert machine.ask("status")["server"]["clock"]["state"] == "jumped"
+    machine.wait(DAY_S - 3_700)
+    machine.start()
+    machine.run(1)
+    assert machine.ask("status")["server"]["clock"]["state"] == "ok" and machine.now == int(machine.wall_s)
+
+
+def test_a_server_runs_since_it_was_started_whatever_clock_is_accepted() -> None:
+    """Accepting another time moves the start of the server as well."""
+    machine = Machine()
+    machine.run(60)
+    for change_s in (40 * DAY_S, -40 * DAY_S):
+        machine.wall_s += change_s
+        machine.run(1)
+        machine.core.accept_clock()
+        machine.run(1)
+        assert machine.now - machine.ask("status")["server"]["started_at"] in range(60, 66)

@@ -1,7 +1,7 @@
 """The clock guard, as a table: what the clocks say, and what time the ledger goes by (R12, R13)."""
 
 from als.clock import Reading
-from als.guard import BACK, HOLD_S, JUMP_S, JUMPED, OK, SET_BACK_S, STOPPED_S, ClockGuard
+from als.guard import BACK, HOLD_S, JUMP_S, JUMPED, OK, SET_BACK_S, STOPPED_S, WALL_S_MAX, ClockGuard
 
 START = 1_790_000_000
 HOUR = 3_600
@@ -185,3 +185,61 @@ def test_time_never_moves_back() -> None:
         assert now >= before
         before = machine.run(90)
         assert before >= now
+
+
+class Office(Machine):
+    """A machine that is switched off now and then; the disk keeps mark and leap."""
+
+    def restart(self, off_s: int, wrong_s: int = 0) -> None:
+        """Be off for a time, after which the wall clock may show another one."""
+        mark, jump = self.guard.now, self.guard.jump
+        self.wall_s += off_s + wrong_s
+        self.monotonic_s = 0.0
+        self.guard = ClockGuard(mark, self.read(), jump)
+
+
+def test_a_server_that_is_off_at_night_believes_its_clock_after_a_weekend() -> None:
+    """A leap holds across restarts: else a machine that never runs for a whole day would fall behind for ever."""
+    office = Office()
+    office.run(10 * HOUR)
+    office.restart(off_s=62 * HOUR)
+    office.run(10 * HOUR)
+    assert office.guard.state == JUMPED
+    office.restart(off_s=14 * HOUR)
+    office.run(HOUR)
+    assert office.guard.state == OK and office.guard.now == int(office.wall_s)
+
+
+def test_a_leap_that_was_hardly_seen_is_not_believed_at_the_next_start() -> None:
+    """A clock that shows one wrong time, and a day later another, has not held."""
+    office = Office()
+    office.set_wall(100 * DAY)
+    office.run(60)
+    office.restart(off_s=60, wrong_s=2 * DAY)
+    office.run(HOUR // 2)
+    assert office.guard.state == JUMPED and office.guard.now < START + HOUR
+    office.restart(off_s=60, wrong_s=-50 * DAY)
+    office.run(2 * HOUR)
+    assert office.guard.state == JUMPED, "it has gone back since: it is another leap"
+
+
+def test_a_leap_that_is_put_right_is_not_kept() -> None:
+    """What was seen of a leap does not count for the next one."""
+    office = Office()
+    office.set_wall(100 * DAY)
+    office.run(2 * HOUR)
+    office.set_wall(-100 * DAY)
+    assert office.guard.state == OK and office.guard.jump is None
+    office.restart(off_s=60, wrong_s=101 * DAY)
+    office.run(2 * HOUR)
+    assert office.guard.state == JUMPED
+
+
+def test_a_time_that_no_record_can_hold_is_never_gone_by() -> None:
+    """Times are stored in four bytes, with ten years of a period to come: a clock beyond is taken for the last good."""
+    machine = Machine()
+    machine.set_wall(2**32 - START)
+    machine.guard.accept()
+    assert machine.look() == WALL_S_MAX
+    assert machine.run(HOUR) <= WALL_S_MAX + HOUR
+    assert ClockGuard(None, machine.read()).now == WALL_S_MAX

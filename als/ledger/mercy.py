@@ -18,8 +18,22 @@ def outages(tx: Transaction) -> list[Outage]:
 
 
 def add_outage(tx: Transaction, start: int, end: int) -> None:
-    """Store an outage; the oldest goes when there are too many."""
-    kept = [*outages(tx), Outage(start, end)][-OUTAGES_MAX:]
+    """Store an outage; the shortest goes when there are too many, as after a night of restarts."""
+    kept = [*outages(tx), Outage(start, end)]
+    if len(kept) > OUTAGES_MAX:
+        kept.remove(min(kept, key=lambda outage: outage.end - outage.start))
+    _store(tx, kept)
+
+
+def cut_outages(tx: Transaction, now: int) -> None:
+    """Forget what of the outages lies after `now`, to which a wrong clock was set back."""
+    known = outages(tx)
+    kept = [Outage(outage.start, min(outage.end, now)) for outage in known if outage.start < now]
+    if kept != known:
+        _store(tx, kept)
+
+
+def _store(tx: Transaction, kept: list[Outage]) -> None:
     tx.put(Table.META, _KEY, pack_value(kept))
     tx.memo["outages"] = kept
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from als.clock import Reading
-from als.guard import OK, ClockGuard
+from als.guard import OK, ClockGuard, Jump
 from als.ledger import Ledger, mercy, seats
 from als.ledger.journal import Journal
 from als.ledger.quick.repeats import Repeats
@@ -28,9 +28,11 @@ SWEPT_PER_REQUEST = 0.04
 SWEPT_PER_IDLE_TURN = 100
 SWEEP_EVERY_S = 1.0
 MARK_EVERY_S = 10.0
+TIDY_EVERY_S = 60.0
 # One commit for so many. With more, those whose replies leave together would all be idle while the next turn waits.
 LETTERS_MAX = 1_000
 _CLOCK = b"clock"
+_JUMP = b"clock jump"
 _T = TypeVar("_T")
 SERVER_ID = b"server_id"
 
@@ -92,7 +94,7 @@ class Core:
         self._reload = reload
         self._known = Repeats(secret)
         self._reading = reading
-        self._swept_at = self._marked_at = reading.monotonic_s
+        self._swept_at = self._marked_at = self._tidied_at = reading.monotonic_s
         self._more_to_sweep = True
         ledger.status_of_server = self._status
         self.guard = self._commit(self._start)
@@ -100,7 +102,7 @@ class Core:
         self.started_at = self.guard.now
 
     def _start(self, tx: Transaction) -> ClockGuard:
-        self.guard = guard = ClockGuard(read_mark(tx), self._reading)
+        self.guard = guard = ClockGuard(read_mark(tx), self._reading, read_jump(tx))
         self._write_notices(tx)
         self.ledger.log(tx, guard.now, "started", {"version": self.ledger.version, "name": self.ledger.name})
         self._mark(tx)
@@ -144,7 +146,12 @@ class Core:
             return applying
 
         applied = self._commit(apply)
-        self.guard.take_notices()
+        for notice in self.guard.take_notices():
+            if notice.kind == "clock_accepted":
+                self.started_at += notice.end - notice.start  # else it would have run since before it was started
+        if reading.monotonic_s - self._tidied_at >= TIDY_EVERY_S:
+            self._tidied_at = reading.monotonic_s
+            self.store.tidy()
         if applied.replies:
             self.rates.count(reading.monotonic_s, len(applied.replies), applied.renewals)
         return applied.replies
@@ -166,6 +173,7 @@ class Core:
     def _mark(self, tx: Transaction) -> None:
         """Store the highest time, which is also when the server was last alive (R12, R13)."""
         write_mark(tx, self.guard.now)
+        write_jump(tx, self.guard.jump)
         self._marked_at = self._reading.monotonic_s
 
     def _write_notices(self, tx: Transaction) -> None:
@@ -238,6 +246,8 @@ def write_notices(tx: Transaction, guard: ClockGuard, server: int = 0) -> None:
             detail = {"from": notice.start, "to": notice.end}
         else:
             detail = {"time": notice.start, "wall_clock": notice.end}
+            if notice.kind == "clock_accepted" and notice.end < notice.start:
+                mercy.cut_outages(tx, notice.end)
         journal.write(Event(guard.now, notice.kind, detail=detail))
 
 
@@ -255,6 +265,7 @@ def take_up_clock(tx: Transaction, take_up: Callable[[int | None], ClockGuard]) 
     write_notices(tx, guard)
     revive_all(tx, guard)
     write_mark(tx, guard.now)
+    write_jump(tx, guard.jump)
     return guard
 
 
@@ -267,6 +278,20 @@ def read_mark(tx: Transaction) -> int | None:
 def write_mark(tx: Transaction, now: int) -> None:
     """Store the highest time."""
     tx.put(Table.META, _CLOCK, pack_value(now))
+
+
+def read_jump(tx: Transaction) -> Jump | None:
+    """Give the leap of the wall clock that a server has seen and not believed."""
+    raw = tx.get(Table.META, _JUMP)
+    return Jump(*unpack_value(raw)) if raw is not None else None
+
+
+def write_jump(tx: Transaction, jump: Jump | None) -> None:
+    """Store it, or that there is none any more."""
+    if jump is not None:
+        tx.put(Table.META, _JUMP, pack_value(jump))
+    elif tx.get(Table.META, _JUMP) is not None:
+        tx.delete(Table.META, _JUMP)
 
 
 def store_new_server_id(tx: Transaction, server_id: str) -> None:

@@ -1,6 +1,7 @@
 """`als-server`: the command line of the server's own machine. Parses, calls, and turns failures into exit codes."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -125,6 +126,11 @@ def fail(message: str, code: int) -> NoReturn:
     """Say in one line what is wrong, and end."""
     print(f"als-server: {message}", file=sys.stderr)  # noqa: T201
     raise typer.Exit(code)
+
+
+def _clean_up_when_stopped() -> None:
+    """Have SIGTERM end the program as ctrl-C does, so that nothing half done is left on the disk."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _say(message: str) -> None:
@@ -289,6 +295,7 @@ def backup(
     A cluster keeps its licenses in etcd: etcdctl snapshot save copies all of it; als-server migrate --copy brings them
     into a folder of which this command makes a backup as usual.
     """
+    _clean_up_when_stopped()
     if hasattr(os, "nice"):
         os.nice(19)  # a server on this machine goes first
     try:
@@ -346,6 +353,7 @@ def restore(
     The time since the backup counts as an outage: no license lapses by it, unless it is longer than the
     product's period.
     """
+    _clean_up_when_stopped()
     data = DataDir(data_dir or folders.server_dir())
     try:
         aside = backups.restore(data, file, SystemClock().read(), new_identity=new_identity)

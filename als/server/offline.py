@@ -65,6 +65,9 @@ def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]
         problems, failure = receiver.recv()
     except EOFError:
         problems, failure = [], f"the store {folder} cannot be read to its end: the file is damaged; restore a backup"
+    except BaseException:
+        process.terminate()  # we are to end at once, so nobody waits for what it finds
+        raise
     finally:
         receiver.close()
         process.join()

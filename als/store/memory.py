@@ -120,5 +120,8 @@ class MemoryStore:
     def grow(self) -> None:
         """Memory grows by itself."""
 
+    def tidy(self) -> None:
+        """Nothing is left lying about."""
+
     def close(self) -> None:
         """Nothing to let go of."""

@@ -153,6 +153,10 @@ class Store(Protocol):
         """Make room after StoreFullError, between transactions. Raises StoreError when there is none to be had."""
         ...
 
+    def tidy(self) -> None:
+        """Do what a store needs once a minute, between transactions."""
+        ...
+
     def close(self) -> None:
         """Let go of the files."""
         ...

@@ -153,9 +153,9 @@ class LmdbStore:
         except (lmdb.Error, MemoryError) as error:
             raise StoreError(self._explain("is full and cannot grow", error)) from error
 
-    def check_readers(self) -> int:
-        """Free the pages that killed readers still pin; give their number."""
-        return int(self._env.reader_check())
+    def tidy(self) -> None:
+        """Forget who read beside us and was killed: no page that was in use then would ever be used again."""
+        self._env.reader_check()
 
     def copy(self, folder: Path, rest: Rest = hurry) -> None:
         """Copy a consistent snapshot, compacted, into `folder`, a piece at a time. Runs beside a server's loop.
