@@ -19,6 +19,7 @@ SHARED = {  # the pure modules of als that clients use too
     "als.catalog",
     "als.clock",
     "als.crockford",
+    "als.extras",
     "als.files",
     "als.folders",
     "als.keyfile",

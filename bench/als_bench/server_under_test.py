@@ -14,7 +14,7 @@ from als_bench.processes import BenchError, Child
 from als_bench.stock import Stock, Vendor
 
 HERE = "127.0.0.1"
-_RUN = "from als.server.main import main; main()"  # with this interpreter, whatever is on the PATH
+_RUN = "from als.server.start import main; main()"  # with this interpreter, whatever is on the PATH
 _READY = re.compile(r"ready: .+ on \S+:([0-9]+)\Z")
 
 

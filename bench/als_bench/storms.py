@@ -36,7 +36,7 @@ TIMES_ESTIMATE = 2  # others may use the machine meanwhile
 ASK_ID = 1
 _LAPSING = Fleet(salt=5)
 _TRIED = Fleet(salt=8)
-_BACKUP = "from als.server.main import main; main()"
+_BACKUP = "from als.server.start import main; main()"
 
 
 @dataclass(frozen=True, slots=True)

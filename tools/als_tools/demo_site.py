@@ -31,7 +31,7 @@ START_S_MAX = 30.0  # far above what a start takes, for machines that do much el
 STOP_S_MAX = 10.0
 PERIOD_S = 6  # the manual's 30 days, so short that the demo can show what happens at their end
 _READY = re.compile(r"ready: .+ on (\S+):([0-9]+)\s*\Z")
-_RUN = "from als.server.main import main; main()"  # with this interpreter, whatever is on the PATH
+_RUN = "from als.server.start import main; main()"  # with this interpreter, whatever is on the PATH
 
 _CATALOG = """\
 # What the demo's vendor sells. A license lapses when its program was not run for {period_s} seconds.

@@ -1,0 +1,12 @@
+"""The first step of `als-bench`: says so when its libraries are not installed."""
+
+from als.extras import needing
+
+EXIT_USAGE = 2
+
+
+def main() -> None:
+    """Run the command line."""
+    with needing("als-bench", "bench", EXIT_USAGE):
+        from als_bench.main import main as run
+    run()
