@@ -70,6 +70,8 @@ def test_there_and_back(move: Move, tmp_path: Path) -> None:
     assert "moved and compared" in done.stdout
     assert not (move.data_dir / "store").exists()
     assert "no licenses" in move.run(f"lmdb:{move.data_dir}", move.url).stderr
+    twin = run_to_end("run", "--data-dir", str(move.data_dir), "--port", "0", "--discovery-port", "0")
+    assert (twin.returncode, "were moved into a cluster" in twin.stderr) == (5, True), twin
 
     back = tmp_path / "back"
     with ServerProcess(move.data_dir, *move.options) as server:

@@ -79,6 +79,19 @@ def test_another_file(data_dir: Path, content: bytes) -> None:
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("lost", ["store/data.mdb", "store"])
+def test_a_store_that_is_gone(data_dir: Path, lost: str) -> None:
+    """A volume that is not mounted, or half a copy: agents must not believe a server that has forgotten them all."""
+    path = data_dir / lost
+    path.rename(data_dir.with_name("elsewhere"))
+    message = start_failure(data_dir)
+    assert "is missing, though a server has run here; restore a backup" in message
+    assert not path.exists()
+    (data_dir / "admin.key_secret").unlink()
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0, "as the message says"
+
+
 def test_a_first_start_that_came_no_further(tmp_path: Path) -> None:
     """An empty file that a first start has left, before anything was promised, is a new store."""
     (tmp_path / "store").mkdir()

@@ -81,14 +81,21 @@ class DataDir:
         except (keyfile.KeyFileError, OSError) as error:
             raise DataDirError(str(error)) from None
 
-    def refuse_emptied_store(self) -> None:
-        """Raise DataDirError for a store's file without a byte, unless a first start has left it so.
+    def refuse_lost_store(self) -> None:
+        """Raise DataDirError where a server has been, and its store is gone or without a byte.
 
-        LMDB would begin anew with it, and every license would be forgotten.
+        LMDB would begin anew, and agents would believe a server that has forgotten every license. A first start makes
+        the store before the administrator's key.
         """
-        file = self.store / "data.mdb"
-        if file.exists() and not file.stat().st_size and (self.path / f"{ADMIN}.key_secret").exists():
-            raise DataDirError(f"{file} is empty: it was cut off; restore a backup, or remove it to begin anew")
+        file, admin = self.store / "data.mdb", self.path / f"{ADMIN}.key_secret"
+        if not self._exists(admin) or (self._exists(file) and file.stat().st_size):
+            return
+        anew = f"to begin anew, without serials and leases, remove {admin} and what is left of {self.store}"
+        moved = sorted(self.path.glob(f"{self.store.name}.migrated-*"))
+        if moved:
+            raise DataDirError(f"the licenses of {self.path} were moved into a cluster ({moved[-1].name}); {anew}")
+        what = "is empty: it was cut off" if self._exists(file) else "is missing, though a server has run here"
+        raise DataDirError(f"{file} {what}; restore a backup; {anew}")
 
     def refuse_nothing(self) -> None:
         """Raise DataDirError for a folder in which no server has ever started."""

@@ -104,7 +104,7 @@ class _Opened(NamedTuple):
 def _open_own(settings: Settings, data: DataDir, clock: Clock) -> Iterator[_Opened]:
     """Open the store in the data folder. Raises StoreError, CatalogError, DataDirError."""
     keys = data.server_keys()
-    data.refuse_emptied_store()
+    data.refuse_lost_store()
     with contextlib.closing(LmdbStore(data.store)) as store:
         ledger = _open_ledger(settings, data, keys, store, clock)
         reload = partial(founding.reload_catalog, settings, data, ledger)

@@ -57,7 +57,7 @@ def into_cluster(data: DataDir, place: Place, name: str, clock: Clock, *, copy: 
         raise StoreError(f"there are no licenses in {data.path}")
     data.lock()
     try:
-        data.refuse_emptied_store()
+        data.refuse_lost_store()
         with contextlib.closing(LmdbStore(data.store, readonly=True)) as store:
             source = store.snapshot()
             try:
