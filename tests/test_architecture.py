@@ -26,6 +26,7 @@ SHARED = {  # the pure modules of als that clients use too
     "als.protocol",
     "als.serial",
     "als.serialtext",
+    "als.streams",
     "als.vendorkeys",
 }
 PURE = {f"als.{name}" for name in ("protocol", "beacon", "guard", "records", "fields", "computer", "event")}

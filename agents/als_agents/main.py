@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from als import __version__, keyfile
+from als import __version__, keyfile, streams
 from als_agents import commands, configure, daemon, execute, flags
 from als_agents.errors import ClientError
 
@@ -88,23 +88,24 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and end with its exit code."""
+    with streams.told("als-agent"):
+        sys.exit(_run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Run the command that was named; give its exit code."""
     logging.basicConfig(format="als-agent: %(message)s", level=logging.WARNING)
     arguments = parser().parse_args(argv)
     try:
-        code = arguments.call(flags.resolve(arguments))
-        sys.stdout.flush()
+        return int(arguments.call(flags.resolve(arguments)))
     except ClientError as error:
         commands.complain(f"als-agent: {error}")
-        code = error.exit_code
+        return error.exit_code
     except keyfile.KeyFileError as error:
         commands.complain(f"als-agent: {error}")
-        code = flags.BadSettings.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()  # and with it the interpreter's complaint about the pipe at its end
-        code = commands.EXIT_DONE
+        return flags.BadSettings.exit_code
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    sys.exit(code)
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

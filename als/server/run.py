@@ -19,7 +19,7 @@ import cryptography.exceptions  # als/serial.py imports these when it needs them
 import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
 import zmq
 
-from als import __version__, beacon
+from als import __version__, beacon, streams
 from als.catalog import CatalogError
 from als.clock import Clock
 from als.keyfile import KeyPair
@@ -74,7 +74,7 @@ def run(settings: Settings, clock: Clock) -> None:
         wake = stack.enter_context(_woken_by_signals())
         loop = Loop(core, sockets, Answering(answer), clock, wake)
         loop.every_second = lambda: _do_every_second(data, core, metrics)
-        print(f"ready: {opened.name} on {_shown_address(settings.bind)}:{sockets.port}", flush=True)  # noqa: T201
+        _tell_ready(f"{opened.name} on {_shown_address(settings.bind)}:{sockets.port}")
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be looked at again and again
         gc.set_threshold(GARBAGE_THRESHOLD)
@@ -190,6 +190,15 @@ def _open_sockets(settings: Settings, keys: KeyPair) -> Iterator[Sockets]:
         yield sockets
     finally:
         sockets.close()
+
+
+def _tell_ready(where: str) -> None:
+    """Print the line that whoever started the server waits for. Raises StartError."""
+    try:
+        print(f"ready: {where}", flush=True)  # noqa: T201
+    except OSError as error:
+        streams.let_go()
+        raise StartError(f"the line that it is ready could not be written: {error.strerror or error}") from None
 
 
 def _discovery_addresses(settings: Settings, tcp_port: int) -> list[tuple[str, int, bool]]:

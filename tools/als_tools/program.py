@@ -1,15 +1,17 @@
 """How a program of ours ends: whatever stops a command is one line on stderr and the exit code that goes with it."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from als import streams
 from als_agents.errors import ClientError
 from als_tools import formats
 from als_tools.failures import Exit, Failure
 from als_tools.output import ClosedPipe, say
+
+_OF_RICH = 1  # how rich's own console ends a program whose reader has gone, as while it prints help
 
 
 def run(application: typer.Typer, words: Sequence[str], program: str) -> int:
@@ -30,7 +32,12 @@ def run(application: typer.Typer, words: Sequence[str], program: str) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except (ClosedPipe, BrokenPipeError):
-        return _close_pipe()
+        streams.let_go()  # whoever read our output has seen enough: that is no failure
+        return Exit.DONE
+    except SystemExit as end:
+        if end.code != _OF_RICH:
+            raise
+        return Exit.DONE
 
 
 def _sentence(error: typer.TyperException) -> str:
@@ -38,9 +45,3 @@ def _sentence(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context is not None else ""
     return " ".join(error.format_message().rstrip(".").split()) + hint
-
-
-def _close_pipe() -> int:
-    """Whoever read our output has seen enough: that is no failure, and nothing more can be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.DONE
