@@ -155,7 +155,7 @@ class Model:
         if product is None or request["component"] not in product.components:
             return refused("unknown_component" if product else "unknown_product")
         if self.listed and key not in self.roles:
-            return refused("not_authorized")
+            return self._deny(product.code, request, "not_authorized", now)
         if not product.components[request["component"]].licensed:
             return {"result": "not_counted", "heartbeat_s": product.heartbeat_s, "lease": None}
         code = product.code
@@ -191,7 +191,7 @@ class Model:
     def _deny(self, code: str, request: dict[str, Any], why: str, now: int) -> dict[str, Any]:
         """R6, R14: say no. Nothing changes but the count of denials, and no computer is created."""
         there = [s for s in self.serials.values() if s["slip"].product == code and not s["removed"]]
-        if why != "too_many":
+        if why not in ("too_many", "not_authorized"):
             only_ended = there and not self.valid_serials(code, now)
             why = "license_expired" if why == "expired" or only_ended else "no_free_license"
         known = self.find(request["computer"])

@@ -38,10 +38,14 @@ def acquire(site: Site, client: Client, product: Product) -> dict[str, Any]:
 def test_only_listed_agents_acquire(site: Site) -> None:
     """With agents = "listed" a key must be in the table to acquire, and may still ask what is free."""
     product, unlisted = site.product(1), site.client()
+    key = unlisted.keys.raw.hex()
     for operation in ("acquire", "renew"):
         wanted = {"product": product.code, "component": "agent", "computer": site.computer()}
         refused = unlisted.refused(operation, **wanted)
-        assert refused.code == "not_authorized"
+        assert refused.code == "not_authorized" and key in refused.message
+    denied = [row for row in site.admin.rows("events") if row["kind"] == "denied" and row["product"] == product.code]
+    told = {"reason": "not_authorized", "key": key}
+    assert [row["detail"] for row in denied] == [told, told], "each of the two computers, with the key to add"
     assert counted(unlisted, product) == (1, 0, 1)
     assert unlisted.ask("hello")["your_role"] == "agent"
     assert acquire(site, site.with_role("agent"), product)["result"] == "granted"

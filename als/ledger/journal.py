@@ -18,7 +18,8 @@ from als.records import (
 from als.store.transaction import Table, Transaction
 
 DENIALS_DISTINCT_MAX = 1_000  # an hour and product: what a person could still read; the rest is summed
-REASONS = ("no_free_license", "license_expired", "too_many")  # stored by position: append, never reorder
+# Stored by position: append, never reorder.
+REASONS = ("no_free_license", "license_expired", "too_many", "not_authorized")
 LAST_EVENT = "last event"  # in a transaction's memo, for who knows it: in a cluster, the newest event is others' too
 _SUMMED = 255
 _DISTINCT = 254
@@ -86,7 +87,7 @@ class Journal:
             return
         self._tx.put(Table.DENIALS, distinct_key, pack_value([distinct + 1]))
         self._tx.put(Table.DENIALS, key, pack_value([0, event.host, event.component]))
-        self.write(event._replace(detail={"reason": reason}))
+        self.write(event._replace(detail={"reason": reason, **(event.detail or {})}))
 
     def _count(self, key: bytes) -> int:
         raw = self._tx.get(Table.DENIALS, key)

@@ -100,10 +100,14 @@ def _claim(desk: Desk, request: Request) -> _Claim | Refusal:
     if component is None:
         message = f"{product.name} has no such component."
         return Refusal("unknown_component", message, {"component": request["component"]})
+    claim = _Claim(product, component, computers.identify(desk.tx, request["computer"]), request)
     if desk.rules.agents == AGENTS_LISTED and desk.admin() is None:
-        message = "This server serves listed agents only; an administrator must add this key with the role agent."
-        return Refusal("not_authorized", message, {"role": Role.AGENT.text})
-    return _Claim(product, component, computers.identify(desk.tx, request["computer"]), request)
+        key = desk.sender.key.hex()
+        message = f"This server serves listed agents only; an administrator must add the key {key} with the role agent."
+        refusal = Refusal("not_authorized", message, {"role": Role.AGENT.text})
+        _deny(desk, claim, refusal, {"key": key})
+        return refusal
+    return claim
 
 
 def _standing(desk: Desk, claim: _Claim) -> _Standing:
@@ -183,8 +187,8 @@ def is_worked_off(tx: Transaction, product: int, now: int) -> bool:
     return bool(tx.memo.get((_WORKED_OFF, product)) == now)
 
 
-def _deny(desk: Desk, claim: _Claim, refusal: Refusal) -> None:
-    """Log a denial; the computer is told by what is known of it, and not entered."""
+def _deny(desk: Desk, claim: _Claim, refusal: Refusal, detail: dict[str, Any] | None = None) -> None:
+    """Log a denial; the computer is told by what is known of it, and not entered. `detail` is told with the first."""
     request = claim.request["computer"]
     mac = request["macs"][0]
     if claim.found.number is not None:
@@ -198,6 +202,7 @@ def _deny(desk: Desk, claim: _Claim, refusal: Refusal) -> None:
         mac=mac,
         host=request["host"],
         component=claim.component.code,
+        detail=detail,
     )
     desk.journal.deny(event, refusal.code)
 

@@ -22,6 +22,7 @@ REASONS = {
     "no_free_license": "no free seat",
     "license_expired": "its serial has ended",
     "too_many": "too many new seats from one address",
+    "not_authorized": "its key is not listed",
     "summed": "more computers than are listed",
 }
 EVENT_STYLES = {
