@@ -12,6 +12,7 @@ from als import catalog, protocol
 from als.catalog import Catalog
 from als.clock import Reading
 from als.ledger import Ledger, Rules, mercy
+from als.ledger.audit import Audit
 from als.protocol import Role
 from als.server.applying import LOOK_EVERY_REQUESTS
 from als.server.core import Core, read_mark
@@ -19,7 +20,7 @@ from als.server.letters import Letter
 from als.store.lmdb.store import LmdbStore
 from als.store.memory import MemoryStore
 from als.store.transaction import Completion, Store, StoreError, StoreFullError, Table, Transaction
-from press import SERVER_KEY, VENDORS, print_serial
+from press import OTHER_SERVER_KEY, SERVER_KEY, VENDORS, print_serial
 
 WALL_S = 1_790_000_000
 KEYS = {role: role.text.encode().ljust(32, b".") for role in Role}
@@ -407,3 +408,27 @@ def test_codes_that_are_none_are_not_kept() -> None:
     before = sys.getrefcount(text)
     assert not protocol.is_code(text)
     assert sys.getrefcount(text) == before
+
+
+def test_a_copy_with_a_key_of_its_own_does_not_count_what_is_locked_to_the_original() -> None:
+    """Else two servers would count one serial; what is locked to nobody counts on."""
+    store = MemoryStore()
+    core = open_core(store)
+    texts = [
+        print_serial(CATALOG.by_code["ATIES"], 7, 5, locked=True)[0],
+        print_serial(CATALOG.by_code["ATIES"], 8, 2)[0],
+    ]
+    before = ask(core, "check", product="ATIES")["total"]
+    assert ask(core, "import", KEYS[Role.OPERATOR], serials=texts)["added"] == 2
+    assert ask(core, "check", product="ATIES")["total"] == before + 7
+    Core(store, core.ledger, Reading(WALL_S, 1.0), lambda: None)
+    assert ask(core, "check", product="ATIES")["total"] == before + 7, "the same key"
+    twin = Ledger(CATALOG, server_id="1" * 32, server_key=OTHER_SERVER_KEY, vendors=VENDORS)
+    core = Core(store, twin, Reading(WALL_S, 2.0), lambda: None)
+    assert ask(core, "check", product="ATIES")["total"] == before + 2
+    (event,) = [row for row in ask(core, "events", KEYS[Role.VIEWER])["rows"] if row["kind"] == "removed"]
+    assert event["detail"] == {"leases": 0, "reason": "wrong_server"}
+    (verdict, _) = ask(core, "import", KEYS[Role.OPERATOR], serials=texts)["rows"]
+    assert verdict["result"] == "wrong_server"
+    tx = store.begin()
+    assert Audit(tx).run() == []

@@ -147,6 +147,11 @@ class Ledger:
         """Do at most about `bound` things that are due; give their number, 0 when nothing is left."""
         return sweep.sweep(tx, Journal.of(tx, self.server), Tally.of(tx, self.server), now, bound)
 
+    def take_up_key(self, tx: Transaction, now: int) -> int:
+        """Take out serials that are locked to another key, when this server has a new one; give their number."""
+        desk = Desk(tx, self.catalog, self.rules, Sender(b"", ""), now, self.server)
+        return serials.take_up_key(desk, self.server_key)
+
     def add_outage(self, tx: Transaction, start: int, end: int) -> None:
         """Store a time in which no server was there (R12), with its event."""
         mercy.add_outage(tx, start, end)

@@ -22,6 +22,9 @@ from als.records import (
 from als.serial import Serial, SerialError
 from als.store.transaction import Table
 
+_SERVER_KEY = b"server key"  # by which the locks of serials were judged last
+_SCANNED_ROWS = 1_000
+
 
 class Trust(NamedTuple):
     """Whose serials count: this server's CURVE key, and the vendors' keys by name."""
@@ -142,7 +145,12 @@ def remove(desk: Desk, request: Request) -> dict[str, Any] | Refusal:
     if serial_seats.used and not request.get("force"):
         message = f"Licenses of this serial in use: {serial_seats.used}; remove it with force to take them too."
         return Refusal("serial_in_use", message, {"leases": serial_seats.used})
-    leases = serial_seats.used
+    return {"result": "removed", "leases": _take_out(desk, number, record, serial_seats.used)}
+
+
+def _take_out(desk: Desk, number: int, record: SerialRecord, leases: int, detail: dict[str, Any] | None = None) -> int:
+    """Take a serial that counts out of the count, and give the number of leases on it; `detail` goes into the event."""
+    tx, tally = desk.tx, desk.tally
     known = desk.catalog.by_number.get(record.product)
     keeps = known is not None and not known.reusable
     state = SerialState.REMOVED if keeps else SerialState.REMOVING
@@ -161,7 +169,35 @@ def remove(desk: Desk, request: Request) -> dict[str, Any] | Refusal:
             record.serial_id,
             actor=desk.actor(),
             amount=record.seats,
-            detail={"leases": leases},
+            detail={"leases": leases, **(detail or {})},
         )
     )
-    return {"result": "removed", "leases": leases}
+    return leases
+
+
+def take_up_key(desk: Desk, server_key: bytes) -> int:
+    """Take out what is locked to another key than this server's, when it has another than before; give their number.
+
+    A copy that was given an identity of its own must not count what its original counts.
+    """
+    tx, tally = desk.tx, desk.tally
+    if tx.get(Table.META, _SERVER_KEY) == server_key:
+        return 0
+    tx.put(Table.META, _SERVER_KEY, server_key)
+    foreign, lock = [], serial.lock_of(server_key)
+    start, full = b"", True
+    while full:
+        rows = tx.scan(Table.SERIALS, start, limit=_SCANNED_ROWS)
+        for key, raw in rows:
+            record = SerialRecord.unpack(raw)
+            if serial.decode(record.raw).lock not in (serial.NO_LOCK, lock):
+                foreign.append((int.from_bytes(key, "big"), record))
+        full = len(rows) == _SCANNED_ROWS
+        start = rows[-1][0] + b"\0" if rows else start
+    taken = 0
+    for number, record in foreign:
+        held = tally.seats(number)
+        if held is not None and held.state not in (SerialState.REMOVING, SerialState.REMOVED):
+            _take_out(desk, number, record, held.used, {"reason": "wrong_server"})
+            taken += 1
+    return taken

@@ -105,6 +105,8 @@ class Core:
         self.guard = guard = ClockGuard(read_mark(tx), self._reading, read_jump(tx))
         self._write_notices(tx)
         self.ledger.log(tx, guard.now, "started", {"version": self.ledger.version, "name": self.ledger.name})
+        if taken := self.ledger.take_up_key(tx, guard.now):
+            log.warning("%d serials are locked to another server's key than this one's: they count no more", taken)
         self._mark(tx)
         return guard
 

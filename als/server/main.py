@@ -363,7 +363,7 @@ def restore(
     if aside is not None:
         _say(f"what was there is kept in {aside}")
     if new_identity:
-        _say("the server has a new key: serials that are locked to the old one cannot be imported again")
+        _say("the server has a new key: serials that are locked to the old one count no more once it starts")
 
 
 @app.command()
