@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from als.tomlplace import Place
+
 PRODUCT_NUMBER_MAX = 65_535  # two bytes in a serial
 COMPONENTS_MAX = 200  # a lease stores one byte of length for its list
 NAME_BYTES_MAX = 200
@@ -87,12 +89,12 @@ def load(folder: Path, with_builtin: bool = True) -> Catalog:
             raise CatalogError(f"{path}: cannot be read: {error}") from None
         for product in parse(text, str(path)):
             if product.code.lower() in codes:
-                where = _Place(str(path), text).at("products", product.code)
+                where = Place(str(path), text).at("products", product.code)
                 other = next(code for code in origins if code.lower() == product.code.lower())
                 raise CatalogError(f"{where}: the code {product.code} is already taken by {origins[other]}")
             if product.number in numbers:
                 other = numbers[product.number].code
-                where = _Place(str(path), text).at("products", product.code, "number")
+                where = Place(str(path), text).at("products", product.code, "number")
                 raise CatalogError(
                     f"{where}: the number {product.number} is already taken by {other} in {origins[other]}"
                 )
@@ -109,7 +111,7 @@ def parse(text: str, file: str) -> list[Product]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and a number of 5,000 digits, and 500 brackets
         raise CatalogError(f"{file}: {error}") from None
-    place = _Place(file, text)
+    place = Place(file, text)
     _refuse_unknown_keys(document, {"products"}, place, ())
     products = _table(document.get("products", {}), place, ("products",))
     if not products:
@@ -129,43 +131,13 @@ def _builtin_products() -> list[Product]:
     return parse(text, "builtin.toml")
 
 
-class _Place:
-    """Finds the line of a key, since tomllib does not tell it."""
-
-    def __init__(self, file: str, text: str) -> None:
-        self._file = file
-        self._lines = text.splitlines()
-
-    def at(self, *path: str) -> str:
-        """Name file, line and key of `path`, such as ("products", "ATIES", "period")."""
-        return f"{self._file}:{self._line(path)}: {'.'.join(path)}"
-
-    def _line(self, path: tuple[str, ...]) -> int:
-        """The line of the key, else of its nearest table that has a header, else 1."""
-        header: tuple[str, ...] = ()
-        best_length, best_line = 0, 1
-        for number, line in enumerate(self._lines, 1):
-            here: tuple[str, ...] | None = None
-            if found := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-                here = header = _split_key(found[1])
-            elif found := re.match(r"\s*([^=#]+?)\s*=", line):
-                here = header + _split_key(found[1])
-            if here and path[: len(here)] == here and len(here) > best_length:
-                best_length, best_line = len(here), number
-        return best_line
-
-
-def _split_key(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in text.split("."))
-
-
-def _table(value: object, place: _Place, path: tuple[str, ...]) -> dict[str, Any]:
+def _table(value: object, place: Place, path: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CatalogError(f"{place.at(*path)}: must be a table, like [{'.'.join(path)}]")
     return value
 
 
-def _refuse_unknown_keys(table: Mapping[str, Any], known: set[str], place: _Place, path: tuple[str, ...]) -> None:
+def _refuse_unknown_keys(table: Mapping[str, Any], known: set[str], place: Place, path: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
             raise CatalogError(f"{place.at(*path, key)}: unknown key; known are {', '.join(sorted(known))}")
@@ -175,7 +147,7 @@ _PRODUCT_KEYS = {"number", "name", "counts", "period", "heartbeat", "reusable", 
 _COMPONENT_KEYS = {"name", "licensed", "works_offline"}
 
 
-def _product(code: str, value: object, place: _Place) -> Product:
+def _product(code: str, value: object, place: Place) -> Product:
     path = ("products", code)
     table = _table(value, place, path)
     if not _CODE.match(code):
@@ -208,7 +180,7 @@ def _product(code: str, value: object, place: _Place) -> Product:
     )
 
 
-def _component(code: str, value: object, place: _Place, product_path: tuple[str, ...]) -> Component:
+def _component(code: str, value: object, place: Place, product_path: tuple[str, ...]) -> Component:
     path = (*product_path, "components", code)
     table = _table(value, place, path)
     if not _CODE.match(code):
@@ -222,21 +194,21 @@ def _component(code: str, value: object, place: _Place, product_path: tuple[str,
     )
 
 
-def _text(table: Mapping[str, Any], key: str, default: str | None, place: _Place, path: tuple[str, ...]) -> str:
+def _text(table: Mapping[str, Any], key: str, default: str | None, place: Place, path: tuple[str, ...]) -> str:
     value = table.get(key, default)
     if type(value) is not str or len(value.encode()) > NAME_BYTES_MAX or (default is None and not value):
         raise CatalogError(f"{place.at(*path, key)}: must be a text of at most {NAME_BYTES_MAX} bytes")
     return value
 
 
-def _bool(table: Mapping[str, Any], key: str, default: bool, place: _Place, path: tuple[str, ...]) -> bool:
+def _bool(table: Mapping[str, Any], key: str, default: bool, place: Place, path: tuple[str, ...]) -> bool:
     value = table.get(key, default)
     if type(value) is not bool:
         raise CatalogError(f"{place.at(*path, key)}: must be true or false")
     return value
 
 
-def _duration(table: Mapping[str, Any], key: str, place: _Place, path: tuple[str, ...], *, never: bool) -> int | None:
+def _duration(table: Mapping[str, Any], key: str, place: Place, path: tuple[str, ...], *, never: bool) -> int | None:
     """Read "30d" as seconds, "never" as None."""
     value = table.get(key)
     if never and value == "never":

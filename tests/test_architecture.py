@@ -27,6 +27,7 @@ SHARED = {  # the pure modules of als that clients use too
     "als.serial",
     "als.serialtext",
     "als.streams",
+    "als.tomlplace",
     "als.vendorkeys",
 }
 PURE = {f"als.{name}" for name in ("protocol", "beacon", "guard", "records", "fields", "computer", "event")}

@@ -28,4 +28,4 @@ def test_name_in_the_settings_file_is_refused_too(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     (data_dir / "als.toml").write_text('name = "cellar\\nother"\n', encoding="utf-8")
-    assert f"{data_dir / 'als.toml'}: name: must be 1 to 64 bytes" in start_failure(data_dir)
+    assert f"{data_dir / 'als.toml'}:1: name: must be 1 to 64 bytes" in start_failure(data_dir)

@@ -107,12 +107,22 @@ def test_broken_catalog(data_dir: Path) -> None:
     assert "period" in message
 
 
-@pytest.mark.parametrize("text", ["surely = not TOML", "unknown_setting = 1\n", 'agents = "some"\n', "agents = 1"])
-def test_broken_settings(data_dir: Path, text: str) -> None:
-    """A settings file with an error is named."""
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("surely = not TOML", ": Invalid value (at line 3"),
+        ("unknown_setting = 1\n", ":3: unknown_setting: unknown key; known are bind, port"),
+        ('agents = "some"\n', ':3: agents: must be "open" or "listed"'),
+        ("agents = 1", ':3: agents: must be a text, like "this"'),
+        ('port = "9876"', ":3: port: must be a whole number"),
+        ("builtin_products = 1", ":3: builtin_products: must be true or false"),
+    ],
+)
+def test_broken_settings(data_dir: Path, text: str, said: str) -> None:
+    """A settings file with an error is named, with line and key."""
     data_dir.mkdir()
-    (data_dir / "als.toml").write_text(text, encoding="utf-8")
-    assert "als.toml" in start_failure(data_dir)
+    (data_dir / "als.toml").write_text(f'# ours\nname = "cellar"\n{text}', encoding="utf-8")
+    assert f"als.toml{said}" in start_failure(data_dir)
 
 
 def test_broken_vendor_key(data_dir: Path) -> None:

@@ -253,6 +253,17 @@ def test_products_of_ones_own(run: Run, tmp_path: Path) -> None:
     refused(run("issue", "--product", "PAINT", "--seats", 2, "--catalog", tmp_path / "none"), 1, "cannot be read")
 
 
+def test_a_number_that_every_server_knows_is_noted(run: Run, tmp_path: Path) -> None:
+    """The vendor learns it before he sells, and not from the customer whose server refuses the catalog."""
+    run("init", "acme")
+    file = tmp_path / "acme-products.toml"
+    for number, is_noted in ((1, True), (41_234, False)):
+        file.write_text(CATALOG.replace("700", str(number)))
+        result = run("issue", "--product", "PAINT", "--seats", 2, "--catalog", file)
+        assert result.code == 0
+        assert ("note: the number 1 is ATIES's" in result.err) is is_noted
+
+
 def test_catalog_beside_the_key_needs_no_naming(run: Run, tmp_path: Path) -> None:
     """Where als-server add-vendor looks for NAME.toml, issue and show look too, unless another catalog is named."""
     assert run("init", "acme").code == 0

@@ -79,7 +79,8 @@ def test_show_tells_whose_signature_it_is(run: Run, tmp_path: Path) -> None:
     vendorkeys.write(tmp_path / "other.pub", other)
     vendorkeys.write(tmp_path / "acme.pub", VENDOR_PUBLIC)
     shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub")
-    assert (shown.code, json.loads(shown.out)["signature"]) == (0, "unknown_vendor")
+    assert (shown.code, json.loads(shown.out)["signature"]) == (1, "unknown_vendor")
+    assert shown.err.startswith("als-vendor: unknown_vendor: ")
     shown = run("show", KNOWN_TEXT, "--json", "--pub", tmp_path / "other.pub", "--vendor-key", tmp_path / "acme.pub")
     assert json.loads(shown.out)["vendor"] == "acme"
     raw = bytearray(serial.read(KNOWN_TEXT))

@@ -6,6 +6,7 @@ The core reads no clock; a turn's time comes from the clock guard.
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from als.clock import Reading
@@ -186,7 +187,8 @@ class Core:
         self._mark(tx)
         for notice in self.guard.notices:
             if notice.kind != "outage":
-                log.warning("%s: the server's time is %d, the wall clock says %d", *notice)
+                times = (datetime.fromtimestamp(moment, UTC).isoformat(" ") for moment in notice[1:])
+                log.warning("%s: the server's time is %s, the wall clock says %s", notice.kind, *times)
 
     def accept_clock(self) -> None:
         """Believe the wall clock on an administrator's word; written with the next turn."""

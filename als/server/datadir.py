@@ -78,8 +78,11 @@ class DataDir:
     def _keys(self, name: str) -> keyfile.KeyPair:
         try:
             return keyfile.read_or_make(self.path, name)
-        except (keyfile.KeyFileError, OSError) as error:
+        except keyfile.KeyFileError as error:
             raise DataDirError(str(error)) from None
+        except OSError as error:
+            where = error.filename or self.path
+            raise DataDirError(f"{where} cannot be written: {error.strerror or error}") from None
 
     def refuse_lost_store(self) -> None:
         """Raise DataDirError where a server has been, and its store is gone or without a byte.

@@ -14,7 +14,7 @@ from als.clock import SystemClock, pause
 from als.keyfile import KeyFileError, to_z85
 from als.protocol import PORT
 from als.server import backup as backups
-from als.server import offline, vendors
+from als.server import offline, options, vendors
 from als.server import run as server
 from als.server import settings as settings_file
 from als.server.backup import BackupError
@@ -33,93 +33,9 @@ app = typer.Typer(
     help="The license server: counts the licenses of a local network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut names off where a terminal has 80 columns; plain help wraps
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _read_folder(text: str) -> Path:
-    try:
-        return folders.read(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar=folders.DATA_DIR_VARIABLE,
-        help="Folder of keys, store, settings, catalog and vendors.",
-        show_default="the platform's data folder",
-        parser=_read_folder,
-        metavar="DIR",
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="ALS_CONFIG",
-        help="Settings file.",
-        show_default="als.toml in the data folder",
-        readable=False,  # typer's own check would call a file without rights wrong usage
-    ),
-]
-StoreOption = Annotated[
-    str,
-    typer.Option(envvar="ALS_STORE", help='"lmdb", in the data folder, or a cluster\'s etcd://HOST:PORT,HOST:PORT,...'),
-]
-SecretOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--cluster-secret",
-        envvar="ALS_CLUSTER_SECRET",
-        help="File of the secret that the servers of a cluster share.",
-        show_default=False,
-        readable=False,
-    ),
-]
-EtcdCaOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--etcd-ca",
-        envvar="ALS_ETCD_CA",
-        help="PEM file of the authority that signed etcd's certificates; with it the way to etcd is encrypted.",
-        show_default=False,
-        readable=False,
-    ),
-]
-EtcdCertOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--etcd-cert",
-        envvar="ALS_ETCD_CERT",
-        help="PEM file of this server's certificate for etcd.",
-        show_default=False,
-        readable=False,
-    ),
-]
-EtcdKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--etcd-key",
-        envvar="ALS_ETCD_KEY",
-        help="PEM file of that certificate's key.",
-        show_default=False,
-        readable=False,
-    ),
-]
-EtcdPrefixOption = Annotated[
-    str, typer.Option("--etcd-prefix", envvar="ALS_ETCD_PREFIX", help="What the keys of this cluster begin with.")
-]
-EtcdCompactOption = Annotated[
-    bool,
-    typer.Option(
-        "--etcd-compact/--no-etcd-compact",
-        envvar="ALS_ETCD_COMPACT",
-        help="Compact etcd's history; off where others use the same etcd and need it.",
-    ),
-]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -155,39 +71,33 @@ def _main(
 @app.command()
 def run(
     context: typer.Context,
-    data_dir: DataDirOption = None,
+    data_dir: options.DataDir = None,
     bind: Annotated[
-        str, typer.Option(envvar="ALS_BIND", help="Address to serve on.", show_default="every address")
+        str,
+        typer.Option(metavar="ADDRESS", envvar="ALS_BIND", help="Address to serve on.", show_default="every address"),
     ] = "",
     port: Annotated[
-        int, typer.Option(envvar="ALS_PORT", min=0, max=65535, help="TCP port; 0 takes a free one.")
+        int, typer.Option(metavar="PORT", envvar="ALS_PORT", min=0, max=65535, help="TCP port; 0 takes a free one.")
     ] = PORT,
-    discovery_port: Annotated[
-        int,
-        typer.Option(envvar="ALS_DISCOVERY_PORT", min=0, max=65535, help="UDP port that hears broadcasts; 0 is off."),
-    ] = PORT,
+    discovery_port: options.DiscoveryPort = PORT,
     name: Annotated[
-        str, typer.Option(envvar="ALS_NAME", help="Name that discovery shows.", show_default="the machine's name")
-    ] = settings_file.default_name(),
-    config: ConfigOption = None,
-    log_level: Annotated[
-        str, typer.Option(envvar="ALS_LOG_LEVEL", help="debug, info, warning or error.")
-    ] = settings_file.LOG_LEVEL_DEFAULT,
-    metrics: Annotated[
         str,
         typer.Option(
-            envvar="ALS_METRICS",
-            help="PORT or HOST:PORT of a page for Prometheus; without a host for this machine alone.",
-            show_default="off",
+            metavar="NAME", envvar="ALS_NAME", help="Name that discovery shows.", show_default="the machine's name"
         ),
-    ] = "",
-    store: StoreOption = settings_file.STORE_DEFAULT,
-    cluster_secret: SecretOption = None,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_prefix: EtcdPrefixOption = settings_file.ETCD_PREFIX_DEFAULT,
-    etcd_compact: EtcdCompactOption = True,
+    ] = settings_file.default_name(),
+    config: options.Config = None,
+    log_level: Annotated[
+        str, typer.Option(metavar="LEVEL", envvar="ALS_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = settings_file.LOG_LEVEL_DEFAULT,
+    metrics: options.Metrics = "",
+    store: options.Store = settings_file.STORE_DEFAULT,
+    cluster_secret: options.Secret = None,
+    etcd_ca: options.EtcdCa = None,
+    etcd_cert: options.EtcdCert = None,
+    etcd_key: options.EtcdKey = None,
+    etcd_prefix: options.EtcdPrefix = settings_file.ETCD_PREFIX_DEFAULT,
+    etcd_compact: options.EtcdCompact = True,
 ) -> None:
     """Serve until SIGTERM or ctrl-C. Prints one line "ready: NAME on ADDRESS:PORT" when it does."""
     flags = {key: value for key, value in context.params.items() if key not in ("data_dir", "config")}
@@ -216,10 +126,6 @@ def load_settings(data_dir: Path | None, config: Path | None, chosen: dict[str, 
     folder = data_dir or folders.server_dir()
     path = config or folder / settings_file.FILE
     values = settings_file.read_file(path, required=config is not None)
-    try:
-        settings_file.check(Settings(data_dir=folder, **values))
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
     settings = Settings(data_dir=folder, **{**values, **chosen})
     settings_file.check(settings)
     return settings
@@ -239,8 +145,8 @@ def _cluster_environment() -> dict[str, Any]:
 
 
 @app.command()
-def check_config(data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
-    """Check settings, catalog and vendors' keys; name file, line and key of what is wrong."""
+def check_config(data_dir: options.DataDir = None, config: options.Config = None) -> None:
+    """Check settings, catalog and vendors' keys. Names file, line and key of what is wrong."""
     data = DataDir(data_dir or folders.server_dir())
     try:
         settings = load_whole_settings(data_dir, config, _cluster_environment())
@@ -263,11 +169,12 @@ def check_config(data_dir: DataDirOption = None, config: ConfigOption = None) ->
 @app.command()
 def add_vendor(
     file: Annotated[Path, typer.Argument(help="NAME.pub, or NAME.toml: a catalog file beside its NAME.pub.")],
-    data_dir: DataDirOption = None,
+    data_dir: options.DataDir = None,
 ) -> None:
-    """Let a vendor's serials in: copies its public key, and a catalog file of the same name beside it, if there is one.
+    """Let a vendor's serials in.
 
-    A running server reads them at the next import.
+    Copies its public key, and a catalog file of the same name beside it, if there is one. A running server reads them
+    at the next import.
     """
     data = DataDir(data_dir or folders.server_dir())
     try:
@@ -285,10 +192,10 @@ def add_vendor(
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="The tar to write; it holds secrets, and only you can read it.")],
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    data_dir: options.DataDir = None,
+    config: options.Config = None,
 ) -> None:
-    """Write store, keys, settings, catalog and vendors into one tar, also while the server runs.
+    """Write a backup, also while the server runs. One tar holds store, keys, settings, catalog and vendors.
 
     A settings file that lies elsewhere, --config, goes into it as als.toml: a restored server has it in its folder.
 
@@ -313,15 +220,18 @@ def migrate(
         bool, typer.Option("--copy", help="Leave the source in use; a cluster's servers may run meanwhile.")
     ] = False,
     name: Annotated[
-        str, typer.Option(envvar="ALS_NAME", help="Name of the new cluster.", show_default="the folder's setting")
+        str,
+        typer.Option(
+            metavar="NAME", envvar="ALS_NAME", help="Name of the new cluster.", show_default="the folder's setting"
+        ),
     ] = "",
-    cluster_secret: SecretOption = None,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_prefix: EtcdPrefixOption = settings_file.ETCD_PREFIX_DEFAULT,
+    cluster_secret: options.Secret = None,
+    etcd_ca: options.EtcdCa = None,
+    etcd_cert: options.EtcdCert = None,
+    etcd_key: options.EtcdKey = None,
+    etcd_prefix: options.EtcdPrefix = settings_file.ETCD_PREFIX_DEFAULT,
 ) -> None:
-    """Move licenses and server key from a data folder into a cluster, or back; every row and sum is compared.
+    """Move licenses and server key into a cluster, or back. Every row and sum is compared.
 
     No server may use the source, and it cannot be used any more afterwards. With --copy this is a backup of a cluster:
     als-server backup takes the new folder into a tar.
@@ -346,9 +256,9 @@ def restore(
     new_identity: Annotated[
         bool, typer.Option("--new-identity", help="Make a second server of it: new key pair, new server id.")
     ] = False,
-    data_dir: DataDirOption = None,
+    data_dir: options.DataDir = None,
 ) -> None:
-    """Put a backup in the place of the data folder; the old one is kept aside. The server must not run.
+    """Put a backup in the place of the data folder. The old one is kept aside; the server must not run.
 
     The time since the backup counts as an outage: no license lapses by it, unless it is longer than the
     product's period.
@@ -369,9 +279,9 @@ def restore(
 @app.command()
 def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend indexes and sums from the leases.")] = False,
-    data_dir: DataDirOption = None,
+    data_dir: options.DataDir = None,
 ) -> None:
-    """Walk every table and hold all indexes and sums against the leases. Exit code 1 when something does not agree."""
+    """Hold every table against the leases. Walks all indexes and sums; exit code 1 when something does not agree."""
     try:
         problems = offline.check(DataDir(data_dir or folders.server_dir()), repair=repair)
     except (StoreError, DataDirError) as error:
@@ -384,8 +294,8 @@ def check(
 
 
 @app.command()
-def accept_clock(data_dir: DataDirOption = None) -> None:
-    """Go by the wall clock from now on, also when that sets the server's time back or far ahead."""
+def accept_clock(data_dir: options.DataDir = None) -> None:
+    """Go by the wall clock from now on. Also when that sets the server's time back or far ahead."""
     try:
         _say(offline.accept_clock(DataDir(data_dir or folders.server_dir()), SystemClock(), pause))
     except (StoreError, DataDirError) as error:
@@ -393,7 +303,7 @@ def accept_clock(data_dir: DataDirOption = None) -> None:
 
 
 @app.command()
-def reset_admin(data_dir: DataDirOption = None) -> None:
+def reset_admin(data_dir: options.DataDir = None) -> None:
     """Make a new admin key when the old one is lost. The server must not run."""
     data = DataDir(data_dir or folders.server_dir())
     try:

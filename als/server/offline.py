@@ -23,7 +23,7 @@ from als.protocol import Role
 from als.server.core import read_server_id, take_up_clock
 from als.server.datadir import ADMIN, DataDir, DataDirError
 from als.store import schema
-from als.store.lmdb.store import LmdbStore
+from als.store.lmdb.store import MORE_TOLD, LmdbStore
 from als.store.transaction import StoreError, Transaction
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _check_here(folder: Path, repair: bool, rests: bool, sender: "Connection[Any
             tx.abort()
         store.close()
     except StoreError as error:
-        sender.send(([], str(error)))
+        sender.send(([], str(error).replace(MORE_TOLD, "")))
     except Exception as error:  # a mistake of ours must not look like damage
         sender.send(([], f"the check gave up: {type(error).__name__}: {error}"))
     else:

@@ -14,6 +14,7 @@ from als import files
 from als.beacon import NAME_BYTES_MAX
 from als.ledger.desk import AGENTS_LISTED, AGENTS_OPEN, NEW_SEATS_PER_ADDRESS_H_DEFAULT
 from als.protocol import PORT
+from als.tomlplace import Place
 
 FILE = "als.toml"
 LOG_LEVEL_DEFAULT = "info"
@@ -93,44 +94,53 @@ def cut_name(name: str) -> str:
     return name.encode()[:NAME_BYTES_MAX].decode(errors="ignore")
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bind": (str,),
-    "port": (int,),
-    "discovery_port": (int,),
-    "name": (str,),
-    "log_level": (str,),
-    "agents": (str,),
-    "new_seats_per_address_h": (int,),
-    "builtin_products": (bool,),
-    "store": (str,),
-    "cluster_secret": (str,),
-    "etcd_ca": (str,),
-    "etcd_cert": (str,),
-    "etcd_key": (str,),
-    "etcd_prefix": (str,),
-    "etcd_compact": (bool,),
-    "metrics": (str,),
+_TYPES: dict[str, type] = {
+    "bind": str,
+    "port": int,
+    "discovery_port": int,
+    "name": str,
+    "log_level": str,
+    "agents": str,
+    "new_seats_per_address_h": int,
+    "builtin_products": bool,
+    "store": str,
+    "cluster_secret": str,
+    "etcd_ca": str,
+    "etcd_cert": str,
+    "etcd_key": str,
+    "etcd_prefix": str,
+    "etcd_compact": bool,
+    "metrics": str,
 }
+_TYPE_NAMES = {str: 'a text, like "this"', int: "a whole number", bool: "true or false"}
 PATHS = ("cluster_secret", "etcd_ca", "etcd_cert", "etcd_key")
 CLUSTER_TEXTS = (*PATHS, "store", "etcd_prefix")
 
 
 def read_file(path: Path, required: bool) -> dict[str, Any]:
-    """Read `als.toml`; an absent one is empty unless it is required. Raises SettingsError."""
+    """Read and check `als.toml`; an absent one is empty unless it is required. Raises SettingsError, with the line."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not required:
             return {}
         raise SettingsError(f"{path}: {error.strerror}") from None
     except (OSError, ValueError, RecursionError) as error:  # tomllib also lets long numbers and deep nesting through
         raise SettingsError(f"{path}: {error}") from None
+    place = Place(str(path), text)
     for key, value in values.items():
         if key not in _TYPES:
-            raise SettingsError(f"{path}: {key}: unknown key; known are {', '.join(_TYPES)}")
-        if type(value) not in _TYPES[key]:
-            raise SettingsError(f"{path}: {key}: must be a {_TYPES[key][0].__name__}")
-    return values | {key: path.parent / values[key] for key in PATHS if key in values}
+            raise SettingsError(f"{place.at(key)}: unknown key; known are {', '.join(_TYPES)}")
+        if type(value) is not _TYPES[key]:
+            raise SettingsError(f"{place.at(key)}: must be {_TYPE_NAMES[_TYPES[key]]}")
+    values |= {key: path.parent / values[key] for key in PATHS if key in values}
+    try:
+        check(Settings(data_dir=path.parent, **values))
+    except SettingsError as error:
+        key, _, what = str(error).partition(": ")
+        raise SettingsError(f"{place.at(key)}: {what}") from None
+    return values
 
 
 def check(settings: Settings) -> None:

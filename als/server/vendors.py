@@ -17,6 +17,8 @@ def add(file: Path, data: DataDir, with_builtin: bool) -> list[Path]:
     """
     key_file = file.with_suffix(vendorkeys.SUFFIX) if file.suffix == CATALOG_SUFFIX else file
     catalog_file = key_file.with_suffix(CATALOG_SUFFIX)
+    if not file.exists():
+        raise vendorkeys.VendorKeyError(f"there is no file {file}")
     name = vendorkeys.name_of(key_file)
     wanted = {data.vendors / f"{name}{vendorkeys.SUFFIX}": vendorkeys.encode(vendorkeys.read(key_file))}
     if catalog_file.exists():
@@ -34,11 +36,12 @@ def add(file: Path, data: DataDir, with_builtin: bool) -> list[Path]:
         files.write_atomically(path, content, _PUBLIC_MODE)
     try:
         data.read_catalog(with_builtin)
-    except catalog.CatalogError:
+    except catalog.CatalogError as error:
         for path, old in before.items():
             if old is None:
                 path.unlink()
             else:
                 files.write_atomically(path, old, _PUBLIC_MODE)
-        raise
+        copied = str(data.catalog / catalog_file.name)  # which is gone again: what is to be mended is the vendor's
+        raise catalog.CatalogError(str(error).replace(copied, str(catalog_file))) from None
     return list(wanted)

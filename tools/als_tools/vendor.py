@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import als
 from als import files, serial, vendorkeys
-from als.catalog import Product
+from als.catalog import Product, builtin
 from als.serial import Serial
 from als_tools import program, signing_keys, vendor_inputs, vendor_views
 from als_tools import vendor_options as options
@@ -79,6 +79,12 @@ def issue(
     private_key, vendor = vendor_inputs.signing_key(key, directory)
     if sold.vendor not in (None, vendor):
         say(f"{PROGRAM}: note: the catalog counts only serials of the vendor {sold.vendor} for {sold.code}")
+    taken = builtin().by_number.get(sold.number)
+    if taken is not None and taken.code != sold.code:
+        say(
+            f"{PROGRAM}: note: the number {sold.number} is {taken.code}'s, which every server knows as long as its "
+            "administrator does not switch it off; servers refuse your catalog until then"
+        )
     pattern = Serial(
         product_number=sold.number,
         seats=seats,
@@ -121,6 +127,8 @@ def show(
     output.document(fields, picture, vendor_views.plain(fields))
     if signature == "forged":
         raise Failure(Exit.REFUSED, "forged: the signature is not that of the vendor who is named in the serial")
+    if signature == "unknown_vendor" and pub:
+        raise Failure(Exit.REFUSED, "unknown_vendor: the serial names another vendor than those whose keys were given")
 
 
 def _output(json: bool, plain: bool) -> Output:

@@ -30,6 +30,7 @@ from als.store.transaction import (
 MAP_BYTES_FIRST = 1 << 40  # sparse; growing later would need every transaction closed
 MAP_BYTES_LEAST = 1 << 28
 READERS_MAX = 126
+MORE_TOLD = "als-server check tells more, or "  # for who is not that very command
 OWN_TABLES = frozenset((*LOGS, Table.STAMPS))  # a part of this engine; what stands in them is read with other tables
 
 
@@ -189,10 +190,7 @@ class LmdbStore:
         """Explain an error of the engine in the midst of a transaction: a sound file causes none but a full map."""
         if isinstance(error, lmdb.MapFullError):
             return StoreFullError()
-        return StoreError(
-            f"the store {self.path} failed ({error}): the file is damaged; als-server check tells more, "
-            "or restore a backup"
-        )
+        return StoreError(f"the store {self.path} failed ({error}): the file is damaged; {MORE_TOLD}restore a backup")
 
     def _explain(self, what: str, error: BaseException) -> str:
         """Say in one line what happened, with the free space when the device is full."""
