@@ -77,6 +77,7 @@ class Door:
         self.knocks = 0
         self.before_txn: Callable[[], object] = lambda: None
         self.sent: list[bytes] = []
+        self.largest_bytes = 0  # of a message
 
     def range(
         self,
@@ -96,6 +97,8 @@ class Door:
         self._knock()
         self.before_txn()
         self.sent.append(b"".join(success))
+        size = sum(len(item) for part in (compares, success, failure) for item in part)
+        self.largest_bytes = max(self.largest_bytes, size)
         return self._client.txn(compares, success, failure)
 
     def _knock(self) -> None:
@@ -155,6 +158,12 @@ class Server:
         """Make one request in a turn of its own; give the reply."""
         (reply,) = self.turn(self.letter(operation, sender, **fields))
         return reply
+
+    def fill(self, numbers: range) -> None:
+        """Have computers of these numbers acquire, in turns of many."""
+        for first in range(0, len(numbers), 100):
+            letters = [self.letter("acquire", **wish(number)) for number in numbers[first : first + 100]]
+            assert {reply.get("result") for reply in self.turn(*letters)} == {"granted"}
 
     def import_seats(self, seats: int) -> None:
         """Import a serial."""
