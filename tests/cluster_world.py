@@ -69,13 +69,17 @@ class World:
 
 
 class Door:
-    """The way of one server to etcd: `before_txn` runs before each transaction, `is_shut` lets nothing through."""
+    """The way of one server to etcd: `is_shut` lets nothing through.
+
+    `before_txn` runs before each transaction, `before_look` before each read as of an earlier revision.
+    """
 
     def __init__(self, client: EtcdClient) -> None:
         self._client = client
         self.is_shut = False
         self.knocks = 0
         self.before_txn: Callable[[], object] = lambda: None
+        self.before_look: Callable[[], object] = lambda: None
         self.sent: list[bytes] = []
         self.largest_bytes = 0  # of a message
 
@@ -90,6 +94,8 @@ class Door:
     ) -> RangeResult:
         """Read."""
         self._knock()
+        if revision:
+            self.before_look()
         return self._client.range(start, stop, limit=limit, descending=descending, revision=revision)
 
     def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:

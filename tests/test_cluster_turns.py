@@ -1,7 +1,7 @@
 """The turns of servers over one etcd without their sockets: rivals, silence, clocks, and what is swept."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -16,6 +16,8 @@ if etcd_nodes.MISSING:
 from als.ledger import Rules
 from als.server.cluster import house, serving
 from als.server.cluster.house import OUTAGE_S, SLACK_S
+from als.store.etcd.client import EtcdClient
+from als.store.etcd.ops import put
 from als.store.transaction import Table
 from cluster_world import ADMIN, CATALOG, PERIOD_S, STRANGER, WALL_S, Server, World, wish
 from contract_client import DAY_S, day_number
@@ -265,3 +267,50 @@ def test_a_server_that_stops_at_once_revives_as_well(world: World) -> None:
             assert server.ask("check", product="ATIES")["total"] == 0
     server.core.stop(server.read())
     assert world.server().ask("check", product="ATIES")["total"] == 1
+
+
+# Compaction.
+
+
+def compacting(world: World, times: int) -> Callable[[], None]:
+    """Give what an administrator does: write something, and have etcd forget all before it, as often as `times`."""
+    client = EtcdClient([world.endpoint])
+    left = iter(range(times))
+
+    def compact() -> None:
+        if next(left, None) is not None:
+            name = world.prefix + b"\xff"
+            client.txn((), [put(name, b"")])
+            client.compact(client.range(name).revision)
+
+    return compact
+
+
+def test_a_listing_outlives_a_compaction(world: World) -> None:
+    """What is compacted while a viewer reads is read anew; who has no luck twice is asked to come again."""
+    server = world.server()
+    server.import_seats(5)
+    server.fill(range(5))
+    server.door.before_look = compacting(world, 1)
+    assert len(server.ask("leases", ADMIN)["rows"]) == 5
+    server.turn()
+    server.door.before_look = compacting(world, 2)
+    refused, hello = server.turn(server.letter("leases", ADMIN), server.letter("hello", number=2))
+    assert (refused["code"], refused["detail"]) == ("unavailable", {"retry_after_s": 1})
+    assert hello["ok"]
+    assert len(server.ask("leases", ADMIN)["rows"]) == 5
+
+
+def test_a_compaction_does_not_end_what_a_server_reads_for_itself(world: World) -> None:
+    """The others' cards, and the status for the page of metrics, are read anew as well, or known from before."""
+    one, other = world.server(), world.server()
+    world.pass_time(3, one, other)
+    for times in (1, 2):
+        one.door.before_look = compacting(world, times)
+        assert one.core.read_status() is not None
+        one.door.before_look = compacting(world, times)
+        world.pass_time(1)
+        assert one.ask("hello").get("code") == (None if times == 1 else "unavailable")
+    world.pass_time(3, one, other)
+    cluster = one.ask("status", ADMIN)["server"]["cluster"]
+    assert [server["state"] for server in cluster["servers"]] == ["running", "running"]

@@ -20,10 +20,12 @@ from als.server.cluster.batch import Item
 from als.server.cluster.writing import RIVALRY_S, OutdatedError, Writing
 from als.store.etcd.store import Submitted
 from als.store.etcd.transaction import EtcdTransaction
+from als.store.etcd.view import ForgottenError
 from als.store.transaction import Transaction
 
 RIVALS = Refusal("unavailable", "Too many servers change the same things; ask again.", {"retry_after_s": 1})
 TOO_LARGE = Refusal("unavailable", "This changes more at once than the store takes.", {"retry_after_s": 60})
+COMPACTED = Refusal("unavailable", "The store was compacted while this was read; ask again.", {"retry_after_s": 1})
 
 log = logging.getLogger("als")
 
@@ -164,7 +166,13 @@ class Serving:
             item = self._items[place]
             if item.is_read:
                 request = item.as_request()
-                answer = self._decide(self._writing.store.snapshot(), item, request)
+                answer = self._read(item, request)
                 if not isinstance(answer, Refusal):
                     self._on_read(item, answer)
                 self.replies[place] = self._written(request, answer)
+
+    def _read(self, item: Item, request: protocol.Request) -> Answer:
+        try:
+            return self._writing.store.read(lambda tx: self._decide(tx, item, request))
+        except ForgottenError:
+            return COMPACTED

@@ -37,7 +37,7 @@ class _Ahead:
 class EtcdSnapshot:
     """A transaction that is never submitted: what is put into it is seen by itself alone, and in no scan.
 
-    Reads raise StoreUnavailableError, and StoreError once the revision is kept no longer.
+    Reads raise StoreUnavailableError, and of these ForgottenError once the revision is kept no longer.
     """
 
     def __init__(self, client: Client, keys: Keys, revision: int) -> None:

@@ -5,8 +5,8 @@ hold. A message whose answer is missing is settled before anything else is writt
 """
 
 import contextlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from als import clock
 from als.store.etcd import commit, reading
@@ -26,12 +26,14 @@ from als.store.etcd.recount import Recount
 from als.store.etcd.rivals import Rivals
 from als.store.etcd.snapshot import EtcdSnapshot
 from als.store.etcd.transaction import EtcdTransaction
-from als.store.etcd.view import EtcdView, told
+from als.store.etcd.view import EtcdView, ForgottenError, told
 from als.store.transaction import StoreUnavailableError, Table, Transaction
 
 SUBMIT_S = 2.5  # from the first try to the verdict: an election takes 1 to 1.5 s
 PAUSE_S = 0.05
 MESSAGE_BYTES_MAX = 1 << 20  # etcd takes 1.5 MiB by default
+
+Result = TypeVar("Result")
 
 
 class Submitted(NamedTuple):
@@ -135,6 +137,16 @@ class EtcdStore:
         with told():
             revision = self._client.range(self.fence.name).revision
         return EtcdSnapshot(self._client, self.view.keys, revision)
+
+    def read(self, work: Callable[[EtcdSnapshot], Result]) -> Result:
+        """Have `work` read a snapshot, and another one from the beginning when somebody compacts meanwhile.
+
+        Raises ForgottenError when that happens again.
+        """
+        try:
+            return work(self.snapshot())
+        except ForgottenError:
+            return work(self.snapshot())
 
     def is_outdated(self, transaction: EtcdTransaction) -> bool:
         """Say whether anything that an open transaction has seen is changed by now; what is so is read anew.
