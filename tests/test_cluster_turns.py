@@ -1,7 +1,7 @@
 """The turns of servers over one etcd without their sockets: rivals, silence, clocks, and what is swept."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -13,170 +13,15 @@ import etcd_nodes
 if etcd_nodes.MISSING:
     pytest.skip(etcd_nodes.MISSING, allow_module_level=True)
 
-from als import catalog, protocol
-from als.catalog import Catalog
-from als.clock import Reading
-from als.ledger import Ledger, Rules
-from als.protocol import Role
+from als.ledger import Rules
 from als.server.cluster import house, serving
-from als.server.cluster.house import OUTAGE_S, SLACK_S, House
-from als.server.cluster.peers import Card, Peers
-from als.server.cluster.report import Report
-from als.server.cluster.turns import SharedCore
-from als.server.cluster.writing import Writing
-from als.server.letters import Letter
+from als.server.cluster.house import OUTAGE_S, SLACK_S
 from als.store.etcd.client import EtcdClient
-from als.store.etcd.errors import EtcdUnavailableError
-from als.store.etcd.ops import Compare, Op, RangeResult, TxnResult
-from als.store.etcd.store import EtcdStore
-from als.store.etcd.upkeep import Upkeep
-from als.store.transaction import Table, Transaction
+from als.store.etcd.ops import put
+from als.store.transaction import Table
+from cluster_world import ADMIN, CATALOG, PERIOD_S, STRANGER, WALL_S, Server, World, wish
 from contract_client import DAY_S, day_number
-from etcd_stores import open_over
-from press import SERVER_KEY, VENDORS, print_serial
-
-WALL_S = 1_790_000_000
-ADMIN = b"admin".ljust(32, b".")
-STRANGER = b"stranger".ljust(32, b".")
-PERIOD_S = 100
-PRODUCT = catalog.builtin().by_code["ATIES"]
-CATALOG = Catalog(
-    [catalog.Product(PRODUCT.code, PRODUCT.number, PRODUCT.name, PRODUCT.components, PERIOD_S, 10, reusable=True)]
-)
-
-
-class World:
-    """The time of a test, in which each server's clock may be wrong, and an etcd whose calls can be looked into."""
-
-    def __init__(self, endpoint: str, prefix: bytes) -> None:
-        self.endpoint = endpoint
-        self.prefix = prefix
-        self.passed_s = 0.0
-        self.servers: list[Server] = []
-
-    def server(self, wrong_s: float = 0.0) -> "Server":
-        """Start another server."""
-        server = Server(self, len(self.servers), wrong_s)
-        self.servers.append(server)
-        server.begin()
-        return server
-
-    def pass_time(self, seconds: float, *running: "Server") -> None:
-        """Let time pass, with a turn a second of the servers that run."""
-        whole, rest = divmod(seconds, 1.0)
-        for step in [1.0] * int(whole) + [rest] * bool(rest):
-            self.passed_s += step
-            for server in running:
-                server.turn()
-
-
-class Door:
-    """The way of one server to etcd: `before_txn` runs before each transaction, `is_shut` lets nothing through."""
-
-    def __init__(self, client: EtcdClient) -> None:
-        self._client = client
-        self.is_shut = False
-        self.knocks = 0
-        self.before_txn: Callable[[], object] = lambda: None
-        self.sent: list[bytes] = []
-
-    def range(
-        self,
-        start: bytes,
-        stop: bytes | None = None,
-        *,
-        limit: int = 0,
-        descending: bool = False,
-        revision: int = 0,
-    ) -> RangeResult:
-        """Read."""
-        self._knock()
-        return self._client.range(start, stop, limit=limit, descending=descending, revision=revision)
-
-    def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
-        """Compare and apply."""
-        self._knock()
-        self.before_txn()
-        self.sent.append(b"".join(success))
-        return self._client.txn(compares, success, failure)
-
-    def _knock(self) -> None:
-        self.knocks += 1
-        if self.is_shut:
-            raise EtcdUnavailableError("nobody opens", maybe_applied=False)
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._client.close()
-
-
-class Server:
-    """One server without sockets, whose clock is `wrong_s` ahead."""
-
-    def __init__(self, world: World, number: int, wrong_s: float) -> None:
-        self.number = number
-        self.wrong_s = wrong_s
-        self.is_back = True
-        self._world = world
-        self.door = Door(EtcdClient([world.endpoint]))
-        self.store: EtcdStore = open_over(self.door, world.prefix, number)
-        self.core: SharedCore
-
-    def read(self) -> Reading:
-        """Look at this server's clocks."""
-        passed_s = self._world.passed_s
-        return Reading(WALL_S + passed_s + self.wrong_s, 1_000.0 + passed_s)
-
-    def begin(self) -> None:
-        """Put the server together, and let the administrator in."""
-        writing = Writing(self.store, lambda: 0.5)
-        self.ledger = Ledger(CATALOG, server_id="0" * 32, server_key=SERVER_KEY, vendors=VENDORS, server=self.number)
-
-        def let_in(tx: Transaction) -> None:
-            self.ledger.add_admin(tx, ADMIN, "admin", Role.ADMIN, WALL_S)
-
-        assert writing.run(let_in)
-        card = Card("pc", f"pc:{self.number}", "1.0", "", 0, 0, 0.0)
-        peers = Peers(self.number)
-        house = House(writing, self.ledger, peers, card, self, lambda: 0.5, lambda: self.is_back)
-        report = Report(house, Upkeep(EtcdClient([self._world.endpoint]), self.store.fence.name))
-        house.look()
-        self.core = SharedCore(writing, self.ledger, house, report, lambda: None)
-
-    def turn(self, *letters: Letter) -> list[dict[str, Any]]:
-        """Have a turn; give the replies."""
-        return [protocol.decode_reply(reply) for reply in self.core.turn(letters, self.read())]
-
-    def letter(self, operation: str, sender: bytes = STRANGER, number: int = 1, **fields: Any) -> Letter:
-        """A request that comes now."""
-        body = protocol.encode_request(number, operation, fields)
-        return Letter((), body, sender, {b"Peer-Address": "127.0.0.1"}, self.read().monotonic_s)
-
-    def ask(self, operation: str, sender: bytes = STRANGER, **fields: Any) -> dict[str, Any]:
-        """Make one request in a turn of its own; give the reply."""
-        (reply,) = self.turn(self.letter(operation, sender, **fields))
-        return reply
-
-    def import_seats(self, seats: int) -> None:
-        """Import a serial."""
-        text, _ = print_serial(CATALOG.by_code["ATIES"], seats, seats)
-        assert self.ask("import", ADMIN, serials=[text])["added"] == 1
-
-    @property
-    def now(self) -> int:
-        """The time of a reply."""
-        return int(self.ask("hello")["time"])
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Give the events of a kind."""
-        rows = self.ask("events", ADMIN, kind=kind)["rows"]
-        return list(rows)
-
-    @property
-    def used(self) -> int:
-        """The seats in use, as status counts them."""
-        (pool,) = self.ask("status", ADMIN)["pools"]
-        return int(pool["used"])
+from press import print_serial
 
 
 @pytest.fixture
@@ -184,15 +29,7 @@ def world(etcd_endpoint: str, etcd_prefix: bytes) -> Iterator[World]:
     """A world without servers yet."""
     world = World(etcd_endpoint, etcd_prefix)
     yield world
-    for server in world.servers:
-        server.door.is_shut = False
-        server.store.close()
-
-
-def wish(number: int) -> dict[str, Any]:
-    """The fields by which a computer asks for a license."""
-    computer = {"macs": [number.to_bytes(6)], "host": f"pc{number}", "address": ""}
-    return {"product": "ATIES", "component": "agent", "computer": computer}
+    world.close()
 
 
 # Rivals.
@@ -430,3 +267,50 @@ def test_a_server_that_stops_at_once_revives_as_well(world: World) -> None:
             assert server.ask("check", product="ATIES")["total"] == 0
     server.core.stop(server.read())
     assert world.server().ask("check", product="ATIES")["total"] == 1
+
+
+# Compaction.
+
+
+def compacting(world: World, times: int) -> Callable[[], None]:
+    """Give what an administrator does: write something, and have etcd forget all before it, as often as `times`."""
+    client = EtcdClient([world.endpoint])
+    left = iter(range(times))
+
+    def compact() -> None:
+        if next(left, None) is not None:
+            name = world.prefix + b"\xff"
+            client.txn((), [put(name, b"")])
+            client.compact(client.range(name).revision)
+
+    return compact
+
+
+def test_a_listing_outlives_a_compaction(world: World) -> None:
+    """What is compacted while a viewer reads is read anew; who has no luck twice is asked to come again."""
+    server = world.server()
+    server.import_seats(5)
+    server.fill(range(5))
+    server.door.before_look = compacting(world, 1)
+    assert len(server.ask("leases", ADMIN)["rows"]) == 5
+    server.turn()
+    server.door.before_look = compacting(world, 2)
+    refused, hello = server.turn(server.letter("leases", ADMIN), server.letter("hello", number=2))
+    assert (refused["code"], refused["detail"]) == ("unavailable", {"retry_after_s": 1})
+    assert hello["ok"]
+    assert len(server.ask("leases", ADMIN)["rows"]) == 5
+
+
+def test_a_compaction_does_not_end_what_a_server_reads_for_itself(world: World) -> None:
+    """The others' cards, and the status for the page of metrics, are read anew as well, or known from before."""
+    one, other = world.server(), world.server()
+    world.pass_time(3, one, other)
+    for times in (1, 2):
+        one.door.before_look = compacting(world, times)
+        assert one.core.read_status() is not None
+        one.door.before_look = compacting(world, times)
+        world.pass_time(1)
+        assert one.ask("hello").get("code") == (None if times == 1 else "unavailable")
+    world.pass_time(3, one, other)
+    cluster = one.ask("status", ADMIN)["server"]["cluster"]
+    assert [server["state"] for server in cluster["servers"]] == ["running", "running"]

@@ -15,7 +15,8 @@ if etcd_nodes.MISSING:
 from als.store.etcd import reading
 from als.store.etcd.client import EtcdClient
 from als.store.etcd.ops import nested, put
-from als.store.transaction import StoreError, Table
+from als.store.etcd.view import ForgottenError
+from als.store.transaction import Table
 from etcd_stores import CountingClient, open_etcd, open_over
 
 
@@ -138,6 +139,6 @@ def test_a_snapshot_that_is_too_old_is_told(etcd_endpoint: str, etcd_prefix: byt
         tx.put(Table.META, b"x", b"%d" % snapshot.revision)
         store.submit(tx)
     client.compact(store.snapshot().revision)
-    with pytest.raises(StoreError, match="compacted"):
+    with pytest.raises(ForgottenError, match="compacted"):
         snapshot.get(Table.META, b"x")
     store.close()

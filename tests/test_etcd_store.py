@@ -16,7 +16,7 @@ from als.store.etcd.keys import Keys
 from als.store.etcd.parts import OUTSIDE
 from als.store.etcd.store import EtcdStore
 from als.store.etcd.transaction import EtcdTransaction
-from als.store.transaction import StoreError, StoreUnavailableError, Table
+from als.store.transaction import StoreUnavailableError, Table
 from etcd_stores import CountingClient, open_etcd, open_over
 from unsure_client import Fault, UnsureClient
 
@@ -279,7 +279,7 @@ def test_units_beside_a_large_joint_part_are_written_without_it(pair: Pair) -> N
 
 
 def test_more_bytes_than_etcd_takes_go_in_several_messages(pair: Pair) -> None:
-    """Units that stand alone may be more than fits in a message; a single part that is, is refused in a line."""
+    """Units that stand alone may be more than fits in a message; a single part that is, is told of as too large."""
     tx = pair.one.begin()
     for place in range(40):
         unit(tx, place, f"k{place}", "x" * 50_000)
@@ -287,8 +287,8 @@ def test_more_bytes_than_etcd_takes_go_in_several_messages(pair: Pair) -> None:
     assert len(read(pair.one)) == 40
     tx = pair.one.begin()
     tx.put(LEASES, b"large", bytes(2_000_000))
-    with pytest.raises(StoreError, match="too large"):
-        pair.one.submit(tx)
+    fate = pair.one.submit(tx)
+    assert fate.rejected == fate.too_large == {OUTSIDE}
 
 
 def test_a_transaction_says_when_it_is_full(pair: Pair) -> None:

@@ -9,7 +9,7 @@ from als.catalog import Catalog
 from als.ledger.computers import split_owner
 from als.ledger.quick.usual import Usual, front_mac
 from als.protocol import Request
-from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key, split_lease_key
+from als.records import Lease, computer_key, due_key, end_key, lease_key, serial_key, split_due_key
 from als.store.transaction import Rows, Table
 
 Row = tuple[Table, bytes]
@@ -54,18 +54,6 @@ def records(catalog: Catalog, request: Request, peek: Peek) -> Iterator[Row]:
                 yield Table.LEASES, lease_key(product.number, owner)
 
 
-def behind(table: Table, rows: Rows) -> Iterator[Row]:
-    """Give what whoever lists these rows looks at for each."""
-    if table is Table.LEASES:
-        for key, raw in rows:
-            number = Lease.unpack(raw).serial
-            yield Table.COMPUTERS, computer_key(split_lease_key(key)[1])
-            yield Table.SERIALS, serial_key(number)
-            yield Table.SEATS, serial_key(number)
-    elif table is Table.SERIALS:
-        yield from ((Table.SEATS, key) for key, _ in rows)
-
-
 def sweep(known: Iterable[int], now: int) -> Iterator[tuple[Table, bytes, bytes]]:
     """Give the ranges that a sweep over these products looks at: what is due, and serials that end."""
     yield Table.DUE, b"", due_key(0, now + 1, 0)
@@ -81,3 +69,14 @@ def due(rows: Rows) -> Iterator[Row]:
         yield Table.COMPUTERS, computer_key(computer)
         if product:
             yield Table.LEASES, lease_key(product, computer)
+
+
+def serials_due(rows: Rows, read: Peek) -> Iterator[Row]:
+    """Give the serials of the leases that due entries lead to; `read` gives a lease's row."""
+    for key, _ in rows:
+        product, _, computer = split_due_key(key)
+        raw = read(Table.LEASES, lease_key(product, computer)) if product else None
+        if raw is not None:
+            number = Lease.unpack(raw).serial
+            yield Table.SERIALS, serial_key(number)
+            yield Table.SEATS, serial_key(number)

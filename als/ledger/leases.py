@@ -27,6 +27,9 @@ Answer = dict[str, Any] | Refusal
 WORK_OFF_MAX = 1_000  # due entries before a refusal: some 10 ms
 HOLDER_SILENT_LEAST_S = 3_600
 RETRY_AFTER_S = 1
+STILL_DUE = Refusal(
+    "unavailable", "Lapsed licenses are being worked off; ask again in a second.", {"retry_after_s": RETRY_AFTER_S}
+)
 _WORKED_OFF = "worked off"
 
 
@@ -154,13 +157,12 @@ _ENDED_MESSAGE = "The license's serial has ended, and no other serial has a free
 
 def _find_seat(desk: Desk, product: Product) -> seats.Free | Refusal:
     """Work off what is due, since a lapsed seat is free and may be the one that R2 takes next (R5)."""
-    done = work_off(desk, product.number, WORK_OFF_MAX)
+    is_all = work_off(desk, product.number, WORK_OFF_MAX)
     free = seats.find_free(desk.tx, product.number, desk.now)
     if free is not None:
         return free
-    if done >= WORK_OFF_MAX:
-        message = "Lapsed licenses are being worked off; ask again in a second."
-        return Refusal("unavailable", message, {"retry_after_s": RETRY_AFTER_S})
+    if not is_all:
+        return STILL_DUE
     pool = desk.tally.pool_sum(product.number)
     detail = {"total": pool.total, "used": pool.used, "free": 0}
     if pool.total == 0 and pool.ended:
@@ -170,16 +172,20 @@ def _find_seat(desk: Desk, product: Product) -> seats.Free | Refusal:
     return Refusal("no_free_license", f"All {pool.total} licenses of {product.name} are in use.", detail)
 
 
-def work_off(desk: Desk, product: int, bound: int) -> int:
-    """Apply to a product what time has brought: ended serials and lapsed leases; give the number of entries done."""
+def work_off(desk: Desk, product: int, bound: int) -> bool:
+    """Apply to a product what time has brought: ended serials and lapsed leases; say whether that is all.
+
+    At most `bound` entries, and while the transaction has room.
+    """
     if is_worked_off(desk.tx, product, desk.now):
-        return 0
+        return True
     done = seats.end_serials(desk.tx, desk.tally, product, desk.now, bound)
     if done < bound:
         done += sweep.work_off_due(desk.tx, desk.journal, desk.tally, product, desk.now, bound - done)
-    if done < bound:
-        desk.tx.memo[_WORKED_OFF, product] = desk.now
-    return done
+    if done >= bound or not desk.tx.has_room():
+        return False
+    desk.tx.memo[_WORKED_OFF, product] = desk.now
+    return True
 
 
 def is_worked_off(tx: Transaction, product: int, now: int) -> bool:
@@ -356,8 +362,10 @@ def check(desk: Desk, request: Request) -> Answer:
     product = desk.catalog.by_code.get(request["product"])
     if product is None:
         return Refusal("unknown_product", "This server knows no such product.", {"product": request["product"]})
-    work_off(desk, product.number, WORK_OFF_MAX)
+    is_all = work_off(desk, product.number, WORK_OFF_MAX)
     pool = desk.tally.pool_sum(product.number)
+    if not is_all and pool.used >= pool.total:
+        return STILL_DUE
     engaged = False
     if request.get("computer") is not None:
         found = computers.identify(desk.tx, request["computer"])

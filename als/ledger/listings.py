@@ -1,7 +1,7 @@
 """What administrators read: status, licenses, leases, events, usage, admins. Changes nothing.
 
-Lists are paged: a page reads at most SCANNED_MAX records, so that no request holds the loop for long; it may hold
-fewer rows than asked for, even none, and still have a next page.
+Lists are paged: a page reads at most SCANNED_MAX records (and the rest of an hour's), so that no request holds the loop
+for long; it may hold fewer rows than asked for, even none, and still have a next page.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,6 +36,7 @@ DAY_S = 86_400
 EXPIRING_S = 30 * DAY_S
 EXPIRING_SCANNED_MAX = 10_000
 _SERVERS_MAX = 0xFFFF
+_HOUR_BYTES = 6  # of a key of USAGE: product and hour; the server follows
 
 Page = dict[str, Any]
 
@@ -234,37 +235,54 @@ def usage(desk: Desk, request: Request) -> Page | Refusal:
     desk.tally.flush()
     since = min(request["since"], TIME_MAX) // HOUR_S
     until = (min(request["until"], TIME_MAX) + HOUR_S - 1) // HOUR_S
-    filler = _scan(
-        desk,
-        request,
-        Table.USAGE,
-        usage_key(product, since, 0),
-        usage_key(product, until, 0),
-        len(usage_key(0, 0, 0)),
-    )
+    filler = _hours(desk, request, usage_key(product, since, 0), usage_key(product, until, 0))
     for key, raw in filler:
-        hour, hour_usage = int.from_bytes(key[2:6], "big") * HOUR_S, Usage.unpack(raw)
-        row = {
-            "hour": hour,
-            "used_max": hour_usage.used_max,
-            "total": hour_usage.total,
-            "denied": hour_usage.denied,
-            "granted": hour_usage.granted,
-            "lapsed": hour_usage.lapsed,
-        }
-        if filler.rows and filler.rows[-1]["hour"] == hour:
-            _add_up(filler.rows[-1], row)
-        else:
-            filler.rows.append(row)
+        hour = Usage.unpack(raw)
+        filler.rows.append(
+            {
+                "hour": int.from_bytes(key[2:_HOUR_BYTES], "big") * HOUR_S,
+                "used_max": hour.used_max,
+                "total": hour.total,
+                "denied": hour.denied,
+                "granted": hour.granted,
+                "lapsed": hour.lapsed,
+            }
+        )
     return filler.page()
 
 
-def _add_up(row: dict[str, Any], other: dict[str, Any]) -> None:
-    """Add another server's hour: seats are what either saw at most, happenings are summed."""
-    for key in ("used_max", "total"):
-        row[key] = max(row[key], other[key])
-    for key in ("denied", "granted", "lapsed"):
-        row[key] += other[key]
+def _hours(desk: Desk, request: Request, start: bytes, stop: bytes) -> _Filler:
+    """Read a page's hours, each as one record whichever servers wrote one.
+
+    No page ends within an hour: it reads on to the hour's end, and the next page begins with another hour.
+    """
+    after = _after(request, len(start))
+    if after is not None:
+        start = max(start, prefix_stop(after[:_HOUR_BYTES]) or after)
+    found = desk.tx.scan(Table.USAGE, start, stop, limit=SCANNED_MAX)
+    exhausted = len(found) < SCANNED_MAX
+    if not exhausted:
+        last = found[-1][0]
+        found = found + desk.tx.scan(Table.USAGE, last + b"\0", prefix_stop(last[:_HOUR_BYTES]), limit=_SERVERS_MAX)
+    hours: Rows = []
+    for key, raw in found:
+        if hours and hours[-1][0][:_HOUR_BYTES] == key[:_HOUR_BYTES]:
+            hours[-1] = key, _add_up(hours[-1][1], raw)
+        else:
+            hours.append((key, raw))
+    return _Filler(request, hours, exhausted)
+
+
+def _add_up(raw: bytes, other: bytes) -> bytes:
+    """Add two servers' records of an hour: seats are what either saw at most, happenings are summed."""
+    one, two = Usage.unpack(raw), Usage.unpack(other)
+    return Usage(
+        max(one.used_max, two.used_max),
+        max(one.total, two.total),
+        one.denied + two.denied,
+        one.granted + two.granted,
+        one.lapsed + two.lapsed,
+    ).pack()
 
 
 def admins(desk: Desk, request: Request) -> Page:

@@ -7,7 +7,7 @@ of serials. Every change of a pool's numbers happens here, and each brings the h
 from typing import NamedTuple
 
 from als.ledger.tally import Tally
-from als.records import SerialRecord, SerialState, end_key, pool_expires_at, pool_key, product_key
+from als.records import SerialRecord, SerialState, end_key, pool_expires_at, pool_key, product_key, serial_key
 from als.store.transaction import Table, Transaction, prefix_stop
 
 
@@ -122,9 +122,9 @@ def close_serial(
 def end_serials(tx: Transaction, tally: Tally, product: int, now: int, bound: int) -> int:
     """Close the serials whose last second is over, at most `bound`; give their number."""
     rows = tx.scan(Table.ENDS, end_key(product, 0, 0), end_key(product, now + 1, 0), limit=bound)
-    for key, _ in rows:
-        expires_at = int.from_bytes(key[2:6], "big")
-        number = int.from_bytes(key[6:10], "big")
+    ended = [(int.from_bytes(key[2:6], "big"), int.from_bytes(key[6:10], "big")) for key, _ in rows]
+    tx.expect((Table.SEATS, serial_key(number)) for _, number in ended)
+    for expires_at, number in ended:
         close_serial(tx, tally, product, number, expires_at, SerialState.ENDED, now)
     return len(rows)
 

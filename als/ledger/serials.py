@@ -7,7 +7,7 @@ from als import serial
 from als.catalog import Product
 from als.ledger import products, seats, serialbook, sweep
 from als.ledger.desk import Desk
-from als.ledger.leases import WORK_OFF_MAX, work_off
+from als.ledger.leases import STILL_DUE, WORK_OFF_MAX, work_off
 from als.protocol import Refusal, Request
 from als.records import (
     NEVER,
@@ -140,9 +140,11 @@ def remove(desk: Desk, request: Request) -> dict[str, Any] | Refusal:
     record = serialbook.read(tx, number)
     assert record is not None
     tally.pin()
-    if serial_seats.used:
-        work_off(desk, record.product, WORK_OFF_MAX)  # what has lapsed holds no seat, swept or not (R5)
+    # What has lapsed holds no seat, swept or not (R5).
+    is_all = not serial_seats.used or work_off(desk, record.product, WORK_OFF_MAX)
     if serial_seats.used and not request.get("force"):
+        if not is_all:
+            return STILL_DUE
         message = f"Licenses of this serial in use: {serial_seats.used}; remove it with force to take them too."
         return Refusal("serial_in_use", message, {"leases": serial_seats.used})
     return {"result": "removed", "leases": _take_out(desk, number, record, serial_seats.used)}

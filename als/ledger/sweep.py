@@ -3,7 +3,7 @@
 Correctness never waits for it: requests decide by `now`. The sweep keeps listings, history and the store's size true.
 """
 
-from als.ledger import computers, lives, mercy, products, seats, serialbook
+from als.ledger import ahead, computers, lives, mercy, products, seats, serialbook
 from als.ledger.journal import Journal
 from als.ledger.quick import repeats
 from als.ledger.tally import HOUR_S, Tally
@@ -27,6 +27,8 @@ from als.store.transaction import Table, Transaction
 
 EVENTS_KEPT_S = 400 * 86_400
 USAGE_KEPT_S = 5 * 366 * 86_400
+DUE_AT_ONCE = 200  # entries looked up together: as many as a request in a cluster has room for
+DUE_BETWEEN_LOOKS = 10  # entries after which to ask for room again: the largest leases have 10 KB
 _SERVERS_MAX = 0xFFFF
 _REMOVING = b"removing"
 REMOVALS = "removals"  # in a transaction's memo, once `removals` has been asked
@@ -51,27 +53,50 @@ def sweep(tx: Transaction, journal: Journal, tally: Tally, now: int, bound: int)
 
 
 def work_off_due(tx: Transaction, journal: Journal, tally: Tally, product: int, now: int, bound: int) -> int:
-    """Look at a product's due entries up to now, at most `bound`: lapse, put back, or forget."""
+    """Look at a product's due entries up to now: lapse, put back, or forget; give their number.
+
+    At most `bound`, and while there is room.
+    """
     start, stop = due_key(product, 0, 0), due_key(product, now, COMPUTERS_MAX) + b"\0"
-    rows = tx.scan(Table.DUE, start, stop, limit=bound)
-    for key, _ in rows:
-        _, due_at, computer = split_due_key(key)
-        if product == lives.NO_PRODUCT:
-            _forget_computer(tx, tally, computer, due_at)
-            continue
-        lease = lives.read(tx, product, computer)
-        assert lease is not None and lease.due_at == due_at, "the due index agrees with the leases"
-        if lease.state is LeaseState.LAPSED:
-            lives.drop(tx, tally, product, computer, lease, now)
-            continue
-        end = mercy.deadline(tx, lease)
-        assert end is not None
-        if end > now:
-            lives.place(tx, product, computer, lease, end)
-            lives.write(tx, product, computer, lease)
-        else:
-            lives.lapse(tx, journal, tally, product, computer, lease, now)
-    return len(rows)
+    done = 0
+    while done < bound and tx.has_room():
+        limit = min(bound - done, DUE_AT_ONCE)
+        rows = tx.scan(Table.DUE, start, stop, limit=limit)
+        tx.expect(ahead.due(rows))
+        for at in range(0, len(rows), DUE_BETWEEN_LOOKS):
+            few = rows[at : at + DUE_BETWEEN_LOOKS]
+            if not tx.has_room():
+                return done
+            tx.expect(ahead.serials_due(few, tx.get))
+            for key, _ in few:
+                _, due_at, computer = split_due_key(key)
+                _come_due(tx, journal, tally, product, computer, due_at, now)
+            done += len(few)
+        if len(rows) < limit:
+            break
+        start = rows[-1][0] + b"\0"
+    return done
+
+
+def _come_due(
+    tx: Transaction, journal: Journal, tally: Tally, product: int, computer: int, due_at: int, now: int
+) -> None:
+    """Do with a computer and its lease, or with one that has none, what is due."""
+    if product == lives.NO_PRODUCT:
+        _forget_computer(tx, tally, computer, due_at)
+        return
+    lease = lives.read(tx, product, computer)
+    assert lease is not None and lease.due_at == due_at, "the due index agrees with the leases"
+    if lease.state is LeaseState.LAPSED:
+        lives.drop(tx, tally, product, computer, lease, now)
+        return
+    end = mercy.deadline(tx, lease)
+    assert end is not None
+    if end > now:
+        lives.place(tx, product, computer, lease, end)
+        lives.write(tx, product, computer, lease)
+    else:
+        lives.lapse(tx, journal, tally, product, computer, lease, now)
 
 
 def _forget_computer(tx: Transaction, tally: Tally, number: int, due_at: int) -> None:

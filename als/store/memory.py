@@ -1,7 +1,7 @@
 """The store of tests and simulations: sorted lists in memory, with the same transactions as the real ones."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,13 @@ class MemoryTransaction:
         else:
             found = sorted_table.keys[first : min(last, first + limit)]
         return [(key, sorted_table.values[key]) for key in found]
+
+    def expect(self, rows: Iterable[tuple[Table, bytes]]) -> None:
+        """Every look is a dictionary's."""
+
+    def has_room(self) -> bool:
+        """It may become as large as memory."""
+        return True
 
     def at_commit(self, function: Callable[[], None]) -> None:
         """Have `function` run just before the commit."""

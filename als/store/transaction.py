@@ -3,7 +3,7 @@
 The ledger knows this file and no engine. Keys are big-endian, so that their order means something.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Protocol
@@ -97,6 +97,14 @@ class Transaction(Protocol):
         reverse: bool = False,
     ) -> Rows:
         """List at most `limit` rows with start <= key < stop, ascending, or descending from below `stop`."""
+        ...
+
+    def expect(self, rows: Iterable[tuple[Table, bytes]]) -> None:
+        """Say which rows will be looked at soon: where each look may cost a call, all are read in few."""
+        ...
+
+    def has_room(self) -> bool:
+        """Say whether it may become larger. Who can leave the rest of his work for later asks now and then."""
         ...
 
     def at_commit(self, function: Callable[[], None]) -> None:

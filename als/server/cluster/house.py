@@ -211,7 +211,8 @@ class House:
 
     def look(self) -> None:
         """Read the cards of all servers."""
-        rows = self.writing.store.snapshot().scan(Table.META, CARDS, CARDS[:-1] + bytes((CARDS[-1] + 1,)), limit=10_000)
+        stop = CARDS[:-1] + bytes((CARDS[-1] + 1,))
+        rows = self.writing.store.read(lambda tx: tx.scan(Table.META, CARDS, stop, limit=10_000))
         cards = {int(key[len(CARDS) :]): Card.unpack(raw) for key, raw in rows}
         self.peers.take(cards, self._clock.read())
 

@@ -3,6 +3,7 @@
 Nothing gets its reply before the transaction that holds its change is confirmed.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,16 @@ from als.server.applying import LOOK_EVERY_REQUESTS
 from als.server.cluster import batch
 from als.server.cluster.batch import Item
 from als.server.cluster.writing import RIVALRY_S, OutdatedError, Writing
+from als.store.etcd.store import Submitted
 from als.store.etcd.transaction import EtcdTransaction
+from als.store.etcd.view import ForgottenError
 from als.store.transaction import Transaction
 
 RIVALS = Refusal("unavailable", "Too many servers change the same things; ask again.", {"retry_after_s": 1})
+TOO_LARGE = Refusal("unavailable", "This changes more at once than the store takes.", {"retry_after_s": 60})
+COMPACTED = Refusal("unavailable", "The store was compacted while this was read; ask again.", {"retry_after_s": 1})
+
+log = logging.getLogger("als")
 
 
 class Serving:
@@ -46,6 +53,7 @@ class Serving:
         self._on_read = on_read
         self._is_reloaded = False
         self._again: list[int] = []  # places, applied in vain
+        self._apart: set[int] = set()  # places of those to be applied one by one
         self._renewed: dict[str, Any] | None = None
         self._head = self._tail = b""
 
@@ -65,9 +73,10 @@ class Serving:
             try:
                 with self._writing.stumbling(tx):
                     self._fill(tx, applied, has_time)
-                rejected = self._writing.submit(tx)
+                fate = self._writing.submit(tx)
             except OutdatedError:
-                rejected = frozenset(applied)
+                fate = Submitted(False, frozenset(applied))
+            rejected = self._keep_apart(applied, fate)
             self._again = sorted({*self._again, *rejected} - {-1} - (applied.keys() - rejected))
             self.replies |= {place: reply for place, reply in applied.items() if place not in rejected}
             if self._again and clock.monotonic_s() > end_s:
@@ -83,7 +92,7 @@ class Serving:
         sweep.removals(tx)  # all stand on this ground
         self._renewed = None
         for place in self._places(has_time):
-            if tx.is_full:
+            if tx.is_full or (applied and not self._apart.isdisjoint((place, *applied))):
                 return
             item = self._items[place]
             self.begun = max(self.begun, place + 1)
@@ -96,6 +105,19 @@ class Serving:
             tx.begin_unit(place)
             applied[place], is_alone = self._apply(tx, item)
             tx.end_unit(is_alone)
+
+    def _keep_apart(self, applied: dict[int, bytes], fate: Submitted) -> frozenset[int]:
+        """Have requests that together are too large for etcd applied one by one, and refuse one that is so by itself.
+
+        Gives the places of the others that were not written.
+        """
+        self._apart |= fate.too_large
+        if len(applied) > 1:
+            return fate.rejected
+        for place in fate.too_large & applied.keys():
+            log.error("etcd does not take what a request has to write at once; look at its max-request-bytes")
+            applied[place] = self._items[place].refused(TOO_LARGE, self._now)
+        return fate.rejected - fate.too_large
 
     def _places(self, has_time: Callable[[], bool]) -> Iterator[int]:
         yield from self._again
@@ -144,7 +166,13 @@ class Serving:
             item = self._items[place]
             if item.is_read:
                 request = item.as_request()
-                answer = self._decide(self._writing.store.snapshot(), item, request)
+                answer = self._read(item, request)
                 if not isinstance(answer, Refusal):
                     self._on_read(item, answer)
                 self.replies[place] = self._written(request, answer)
+
+    def _read(self, item: Item, request: protocol.Request) -> Answer:
+        try:
+            return self._writing.store.read(lambda tx: self._decide(tx, item, request))
+        except ForgottenError:
+            return COMPACTED

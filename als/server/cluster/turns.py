@@ -115,7 +115,7 @@ class SharedCore:
         """Tell what the operation `status` would, or what is known of it while etcd is away."""
         if self._house.shut_since is None:
             with contextlib.suppress(StoreUnavailableError):  # the next turn says so
-                self._told = self._ledger.status(self._writing.store.snapshot(), self.guard.now)
+                self._told = self._writing.store.read(lambda tx: self._ledger.status(tx, self.guard.now))
                 return self._told
         return {**self._told, **self._status_with(self._told["server"]["outages"])} if self._told else None
 

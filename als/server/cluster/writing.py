@@ -4,6 +4,7 @@ Knows which event this server wrote last, so that no transaction has to look for
 Events are numbered by the time to the microsecond: so those of different servers are in order, as far as clocks agree.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,13 +12,15 @@ from als import clock
 from als.ledger.journal import LAST_EVENT
 from als.records import SERVER_BITS
 from als.store import schema
-from als.store.etcd.store import EtcdStore
+from als.store.etcd.store import EtcdStore, Submitted
 from als.store.etcd.transaction import EtcdTransaction
 from als.store.transaction import StoreError, StoreUnavailableError
 
 PAUSE_S = 0.002  # after a first defeat, then more: so long takes a rival's transaction
 PAUSE_S_MAX = 0.05
 RIVALRY_S = 1.5  # of trying again: some hundred rounds, and over before a client gives up
+
+log = logging.getLogger("als")
 
 
 class OutdatedError(Exception):
@@ -43,12 +46,12 @@ class Writing:
             tx.memo[LAST_EVENT] = max(self._last_event, round(self.time_s() * 1_000_000) << SERVER_BITS)
         return tx
 
-    def submit(self, tx: EtcdTransaction) -> frozenset[int]:
-        """Give the places of the units that were not written. Raises StoreError, StoreUnavailableError."""
+    def submit(self, tx: EtcdTransaction) -> Submitted:
+        """Say which units were not written. Raises StoreError, StoreUnavailableError."""
         with self.stumbling(tx):
             fate = self.store.submit(tx)
         self._last_event = tx.memo.get(LAST_EVENT, self._last_event)  # numbers may be skipped, never used twice
-        return fate.rejected
+        return fate
 
     @contextmanager
     def stumbling(self, tx: EtcdTransaction) -> Iterator[None]:
@@ -63,7 +66,7 @@ class Writing:
             raise
 
     def run(self, work: Callable[[EtcdTransaction], None], tries_max: int | None = None) -> bool:
-        """Have `work` done in a transaction of its own; False when rivals were faster each time.
+        """Have `work` done in a transaction of its own; False when rivals were faster each time, or it is too large.
 
         Raises StoreError, StoreUnavailableError.
         """
@@ -74,8 +77,12 @@ class Writing:
             try:
                 with self.stumbling(tx):
                     work(tx)
-                if not self.submit(tx):
+                fate = self.submit(tx)
+                if not fate.rejected:
                     return True
+                if fate.too_large:
+                    log.error("etcd does not take what this server has to write at once; look at its max-request-bytes")
+                    return False
             except OutdatedError:
                 pass
             tries += 1

@@ -80,13 +80,17 @@ class Message(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What etcd decided. `fresh` holds rows that were read on the way, None: not there; `moves` what servers told."""
+    """What etcd decided. `fresh` holds rows that were read on the way, None: not there; `moves` what servers told.
+
+    `is_too_large`: it did not even look.
+    """
 
     is_accepted: bool
     is_joint: bool
     bundles: list[bool]
     fresh: dict[bytes, bytes | None]
     moves: Sequence[KeyValue] = ()
+    is_too_large: bool = False
 
 
 def is_large(joint: Part) -> bool:
@@ -300,6 +304,11 @@ def verdict_of(message: Message, result: TxnResult) -> Verdict:
 def nothing(message: Message) -> Verdict:
     """Give the verdict on a message of which nothing was applied."""
     return Verdict(False, False, [False] * len(message.bundles), {})
+
+
+def too_large(message: Message) -> Verdict:
+    """Give the verdict on a message that is larger than etcd takes."""
+    return nothing(message)._replace(is_too_large=True)
 
 
 def verdicts(responses: Sequence[Response]) -> Iterator[bool]:

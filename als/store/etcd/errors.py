@@ -34,6 +34,10 @@ class EtcdGaveUpError(EtcdRefusedError):
     """A transaction that holds `give_up` where it was to run: nothing of it was applied."""
 
 
+class EtcdTooLargeError(EtcdRefusedError):
+    """A message is larger than etcd takes: nothing of it was applied."""
+
+
 # What etcd or the transport says before anything was done: the call may go elsewhere.
 _NOT_APPLIED = ("DNS resolution failed", "etcdserver: no leader", "etcdserver: too many requests")
 _REFUSED = {
@@ -58,6 +62,8 @@ def explained(address: str, code: str, details: str) -> EtcdError:
         return EtcdFullError(f"{said} (make room: compact, defragment, disarm the alarm)")
     if "has been compacted" in details:
         return EtcdCompactedError(said)
+    if "request is too large" in details or "grpc: received message larger" in details:
+        return EtcdTooLargeError(said)
     if "future revision" in details:
         return EtcdGaveUpError(said)
     if "failed to connect" in details:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 OUTSIDE = -1  # the place of what belongs to no unit
 
 Span = tuple[bytes, bytes]
+_ROW_BYTES = 16  # around a name and a value in a message
 _NO_SPANS: Mapping[Span, tuple[bytes, ...]] = {}  # most parts have none
 
 
@@ -63,6 +64,16 @@ class Part:
         self.writes.update(later.writes)
         self.is_broken |= later.is_broken
         later.is_merged = True
+
+    def size_bytes(self) -> int:
+        """Count, about, the bytes of a message for this part."""
+        rows: list[Mapping[bytes, bytes | None]] = [self.reads, self.writes, *(whole.rows for whole in self.wholes)]
+        size = 0
+        for few in rows:
+            size += _ROW_BYTES * len(few) + sum(map(len, few)) + sum(map(len, filter(None, few.values())))
+        for (lo, hi), names in self.spans.items():
+            size += _ROW_BYTES * (len(names) + 1) + len(lo) + len(hi) + 2 * sum(map(len, names))  # the gaps between
+        return size
 
     def compares(self) -> int:
         """Count, from above, what etcd has to compare for this part."""

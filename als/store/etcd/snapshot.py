@@ -3,7 +3,7 @@
 Nothing that it shows has to be compared, so it may be as large as it likes; etcd keeps a revision for about a minute.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ class _Ahead:
 class EtcdSnapshot:
     """A transaction that is never submitted: what is put into it is seen by itself alone, and in no scan.
 
-    Reads raise StoreUnavailableError, and StoreError once the revision is kept no longer.
+    Reads raise StoreUnavailableError, and of these ForgottenError once the revision is kept no longer.
     """
 
     def __init__(self, client: Client, keys: Keys, revision: int) -> None:
@@ -106,6 +106,13 @@ class EtcdSnapshot:
             rows = read(self._client, lo, hi, limit, self.revision).rows
         found = [(self._keys.key_of(row.key), bare(row.value) if table is MARKED else row.value) for row in rows]
         return found[::-1] if reverse else found
+
+    def expect(self, rows: Iterable[tuple[Table, bytes]]) -> None:
+        """Reads in ascending order are read ahead without being told."""
+
+    def has_room(self) -> bool:
+        """Nothing of it is sent."""
+        return True
 
     def at_commit(self, function: Callable[[], None]) -> None:
         """There is no commit."""

@@ -5,15 +5,15 @@ hold. A message whose answer is missing is settled before anything else is writt
 """
 
 import contextlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from als import clock
 from als.store.etcd import commit, reading
 from als.store.etcd.baton import Baton
 from als.store.etcd.cache import CACHED_MAX, Unknown
 from als.store.etcd.commit import Joint, Message, Verdict
-from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdUnavailableError
+from als.store.etcd.errors import EtcdFullError, EtcdGaveUpError, EtcdTooLargeError, EtcdUnavailableError
 from als.store.etcd.fence import FENCED, Fence, FencedError
 from als.store.etcd.hearing import Hearing
 from als.store.etcd.keys import Keys
@@ -26,22 +26,26 @@ from als.store.etcd.recount import Recount
 from als.store.etcd.rivals import Rivals
 from als.store.etcd.snapshot import EtcdSnapshot
 from als.store.etcd.transaction import EtcdTransaction
-from als.store.etcd.view import EtcdView, told
+from als.store.etcd.view import EtcdView, ForgottenError, told
 from als.store.transaction import StoreUnavailableError, Table, Transaction
 
 SUBMIT_S = 2.5  # from the first try to the verdict: an election takes 1 to 1.5 s
 PAUSE_S = 0.05
 MESSAGE_BYTES_MAX = 1 << 20  # etcd takes 1.5 MiB by default
 
+Result = TypeVar("Result")
+
 
 class Submitted(NamedTuple):
     """The fate of a transaction: the places of the units that were not written, since what they saw has changed.
 
-    OUTSIDE (-1) is among them when what was done outside of units was not written. All these are to be applied again.
+    OUTSIDE (-1) is among them when what was done outside of units was not written. All these are to be applied again,
+    those of `too_large` with fewer others: together they change more at once than etcd takes.
     """
 
     done: bool
     rejected: frozenset[int]
+    too_large: frozenset[int] = frozenset()
 
 
 class EtcdStore:
@@ -78,6 +82,7 @@ class EtcdStore:
         transaction.finish()
         end_s = clock.monotonic_s() + self._submit_s
         rejected: set[int] = set()
+        too_large: set[int] = set()
         doubtful: list[bytes] = []
         hearing, rivals = self._hearing, self._rivals
         trust = hearing.trust() if transaction is self._newest else None  # else more was written meanwhile
@@ -95,14 +100,18 @@ class EtcdStore:
             telling = hearing.telling(transaction, joint, bundles)
             last = [*rivals.baton.giving_back(), *([] if telling is None else [telling.put, telling.look])]
             message = commit.assemble(self.fence, transaction.ground, joint, bundles, trust, recount.names, last)
-            if message.bytes_sent > MESSAGE_BYTES_MAX and len(alone) > (not joint):
-                half = len(alone) // 2
-                work += [(Part(), alone[half:]), (joint, alone[:half])]
-                continue
-            verdict = self._decide(message, end_s)
+            is_divisible = len(alone) > (not joint)
+            is_known = is_divisible and message.bytes_sent > MESSAGE_BYTES_MAX
+            verdict = commit.too_large(message) if is_known else self._decide(message, end_s)
             if verdict is None:
                 work.append((joint, alone))
                 continue
+            if verdict.is_too_large and is_divisible:
+                half = len(alone) // 2
+                work += [(Part(), alone[half:]), (joint, alone[:half])]
+                continue
+            if verdict.is_too_large:
+                too_large.update(joint.places, *(unit.places for unit in alone))
             if trust is not None and hearing.is_spoiled(verdict):
                 trust = hearing.after_news(trust, verdict)
                 work.append((joint, alone))
@@ -121,13 +130,23 @@ class EtcdStore:
         is_rejected = not rejected.isdisjoint(transaction.joint.places)
         rivals.learn(is_rejected=is_rejected, is_full=transaction.is_full)
         self._look_again(doubtful)
-        return Submitted(True, frozenset(rejected))
+        return Submitted(True, frozenset(rejected), frozenset(too_large))
 
     def snapshot(self) -> EtcdSnapshot:
         """Open a consistent look at the newest state, for long reading; it needs no confirmation."""
         with told():
             revision = self._client.range(self.fence.name).revision
         return EtcdSnapshot(self._client, self.view.keys, revision)
+
+    def read(self, work: Callable[[EtcdSnapshot], Result]) -> Result:
+        """Have `work` read a snapshot, and another one from the beginning when somebody compacts meanwhile.
+
+        Raises ForgottenError when that happens again.
+        """
+        try:
+            return work(self.snapshot())
+        except ForgottenError:
+            return work(self.snapshot())
 
     def is_outdated(self, transaction: EtcdTransaction) -> bool:
         """Say whether anything that an open transaction has seen is changed by now; what is so is read anew.
@@ -179,6 +198,8 @@ class EtcdStore:
                 result = self._client.txn(message.compares, message.success, message.failure)
             except EtcdGaveUpError:
                 return commit.nothing(message)
+            except EtcdTooLargeError:
+                return commit.too_large(message)
             except (EtcdUnavailableError, EtcdFullError) as error:
                 return self._find_out(message, error, end_s)
         verdict = commit.verdict_of(message, result)

@@ -7,7 +7,7 @@ Makes no call itself; `memo` should hold nothing that a unit which stands alone 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -20,9 +20,10 @@ from als.store.transaction import Rows, Table, restamp
 
 JOINT_COMPARES_FULL = 800  # some 200 requests; the store lets it be less while rivals spoil them
 JOINT_BYTES_FULL = 500_000  # of the 1.5 MiB that etcd takes by default
+UNIT_COMPARES_FULL = 600  # of a unit that could do less: some 200 lapses, which take etcd and us 0.1 s
+UNIT_BYTES_FULL = 300_000  # with a joint part that was all but full before it, still below what etcd takes
 ALONE_ROWS_MAX = 20  # read or written: what touches more belongs to the joint part
 ALONE_UNITS_FULL = 1_000  # some 40 ms of etcd: above 100 it writes the whole message into its log as slow
-_ROW_BYTES = 16  # around a name and a value in a message
 
 
 class Look(NamedTuple):
@@ -53,6 +54,10 @@ class View(Protocol):
 
     def doubt(self, lo: bytes, hi: bytes) -> None:
         """Look at a range anew the next time."""
+        ...
+
+    def learn(self, names: Iterable[bytes]) -> None:
+        """Read the rows that are not known, in as few calls as possible."""
         ...
 
 
@@ -190,6 +195,14 @@ class EtcdTransaction:
             return [(name[head_bytes:], bare(rows[name])) for name in ordered]
         return [(name[head_bytes:], rows[name]) for name in ordered]
 
+    def expect(self, rows: Iterable[tuple[Table, bytes]]) -> None:
+        """Read those of these rows that are not known, in as few calls as possible. Raises StoreUnavailableError."""
+        self._view.learn(self._heads[table] + key for table, key in rows)
+
+    def has_room(self) -> bool:
+        """Say whether the unit under way may become larger."""
+        return self._part.compares() < UNIT_COMPARES_FULL and self._part.size_bytes() < UNIT_BYTES_FULL
+
     def at_commit(self, function: Callable[[], None]) -> None:
         """Have `function` run just before the commit, for the joint part."""
         self._hooks.append(function)
@@ -296,10 +309,7 @@ class EtcdTransaction:
             part.wholes = ()  # a listing: what it shows was so when it looked
         for name in part.writes:
             self._written[name] = self.joint
-        for rows in (part.reads, part.writes):
-            self._joint_bytes += (
-                _ROW_BYTES * len(rows) + sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
-            )
+        self._joint_bytes += part.size_bytes()
         self.joint.take_in(part)
         self._joint_compares = self.joint.compares()
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from als.store.etcd import reading
 from als.store.etcd.cache import CACHED_MAX, Cache, Known, Unknown, after
-from als.store.etcd.errors import EtcdError, EtcdFullError, EtcdUnavailableError
+from als.store.etcd.errors import EtcdCompactedError, EtcdError, EtcdFullError, EtcdUnavailableError
 from als.store.etcd.keys import Keys
 from als.store.etcd.ops import KeyValue
 from als.store.etcd.parts import Part
@@ -21,6 +21,10 @@ SMALL_ROWS = 60  # of a range: what has more is not kept in mind
 FULL_RETRY_AFTER_S = 10
 
 
+class ForgottenError(StoreUnavailableError):
+    """What was looked at as of an earlier revision is kept no longer, since somebody compacted: look anew."""
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Raise etcd's errors as the store's."""
@@ -30,6 +34,8 @@ def told() -> Iterator[None]:
         raise StoreUnavailableError(str(error)) from error
     except EtcdFullError as error:
         raise StoreUnavailableError(str(error), FULL_RETRY_AFTER_S) from error
+    except EtcdCompactedError as error:
+        raise ForgottenError(str(error)) from error
     except EtcdError as error:
         raise StoreError(str(error)) from error
 

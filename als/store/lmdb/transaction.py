@@ -4,7 +4,7 @@ Rows that are written often wait in logs (behind/), new rows of most tables unti
 their table in one call. Reads see all of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +173,13 @@ class LmdbTransaction:
             if len(rows) >= limit:
                 break
         return rows
+
+    def expect(self, rows: Iterable[tuple[Table, bytes]]) -> None:
+        """A look costs no call."""
+
+    def has_room(self) -> bool:
+        """It may become as large as the store."""
+        return True
 
     def at_commit(self, function: Callable[[], None]) -> None:
         """Have `function` run just before the commit."""
