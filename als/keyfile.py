@@ -112,14 +112,14 @@ def is_pair(pair: KeyPair) -> bool:
 def read(path: Path) -> KeyPair:
     """Read a key pair from a `*.key_secret` file. Raises KeyFileError, for one that others can read too."""
     try:
-        files.refuse_readable_secret(path)
         public, secret = zmq.auth.load_certificate(path)
+        if secret is None:  # the public half, which may be read by others
+            raise KeyFileError(f"{path} holds no secret key; name the file that ends in .key_secret")
+        files.refuse_readable_secret(path)
     except files.UnsafeFileError as error:
         raise KeyFileError(str(error)) from None
     except (OSError, ValueError) as error:
         raise KeyFileError(f"{path} cannot be read as a key file: {error}") from None
-    if secret is None:
-        raise KeyFileError(f"{path} holds no secret key; name the file that ends in .key_secret")
     try:
         return KeyPair(from_z85(public.decode("ascii")), from_z85(secret.decode("ascii")))
     except ValueError:

@@ -71,6 +71,12 @@ def test_secret_that_others_can_read_is_refused(data_dir: Path) -> None:
         identity_for(data_dir)
 
 
+def test_the_public_half_is_named_as_such(data_dir: Path) -> None:
+    """Who names the wrong file of the pair is told the right one, and not to hide what may be seen."""
+    with pytest.raises(KeyFileError, match="holds no secret key; name the file that ends in .key_secret"):
+        keyfile.read(data_dir / "admin.key")
+
+
 def test_processes_that_start_together_have_one_key(client_dir: Path) -> None:
     """Of eight processes at first use one makes the key and all show the same."""
     read_end, write_end = os.pipe()
