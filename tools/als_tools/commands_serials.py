@@ -71,7 +71,7 @@ def import_files(
 ) -> int:
     """Import all serials of text files."""
     words = _words(server, files)
-    given, wanted = _left_out(words, is_no_server=bool(words) and all(import_file.is_file(word) for word in words))
+    given, wanted = _left_out(words, is_no_server=all(import_file.is_file(word) for word in words))
     if not wanted:
         raise Failure(Exit.WRONG_USAGE, "say which file: als import-file SERVER FILE [FILE ...]")
     if import_file.is_file(words[0]) and not any(import_file.is_file(file) for file in wanted):
