@@ -96,12 +96,13 @@ def _seats(pool: Pool, facts: Facts, zone: Zone) -> Iterator[Problem]:
     more = "Import serials, or revoke a seat that nobody needs: als revoke SERVER --product CODE --mac MAC"
     if not pool.total:
         if lately or pool.denied_24h:
-            yield Problem(Level.BAD, f"{pool.product}: NO VALID SERIAL, {lately or 'refused in 24 h'}", more)
+            advice = "Import serials: no serial of this product counts any more, or none was imported yet."
+            yield Problem(Level.BAD, f"{pool.product}: NO VALID SERIAL, {lately or 'refused in 24 h'}", advice)
     elif not pool.free:
         level, word = (Level.BAD, f", {lately}") if lately else (Level.SOON, ", nobody refused lately")
         yield Problem(level, f"{pool.product}: NO FREE SEAT ({used}){word}", more)
     elif lately:
-        advice = "The denials say why (too_many: one address asked too often; license_expired: its serial ended)."
+        advice = "The denials say why (too_many: one address asked too often; not_authorized: its key is not listed)."
         yield Problem(Level.SOON, f"{pool.product}: {lately}, {formats.count(pool.free)} free now", advice)
     elif pool.used >= ALMOST_FULL * pool.total:
         yield Problem(Level.SOON, f"{pool.product}: almost full ({used})", more)
