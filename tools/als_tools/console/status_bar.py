@@ -33,9 +33,10 @@ def standing_line(standing: Standing) -> Text:
     """Write the status bar."""
     if not standing.is_connected:
         return Text(" not connected", no_wrap=True)
-    line = Text(f" {formats.clean(standing.name)}  {standing.address}   you are {standing.role.text}   ", no_wrap=True)
-    if standing.lost_at:
+    line = Text(f" {formats.clean(standing.name)}  {standing.address}   ", no_wrap=True)
+    if standing.lost_at:  # what we may do there is of no use now, and the reason needs the room
         return line.append(f"!! NO ANSWER since {standing.lost_at}: {standing.reason}", "bold")
+    line.append(f"you are {standing.role.text}   ")
     if standing.waiting_s:
         return line.append(f"!  waiting for an answer for {standing.waiting_s} s", "bold")
     return line.append("ok connected")
