@@ -125,6 +125,13 @@ def test_broken_settings(data_dir: Path, text: str, said: str) -> None:
     assert f"als.toml{said}" in start_failure(data_dir)
 
 
+def test_settings_that_a_link_promises(data_dir: Path) -> None:
+    """A link that leads nowhere is not the same as no settings."""
+    data_dir.mkdir()
+    (data_dir / "als.toml").symlink_to(data_dir / "nowhere.toml")
+    assert "als.toml: No such file" in start_failure(data_dir)
+
+
 def test_broken_vendor_key(data_dir: Path) -> None:
     """A vendor key that is none is named."""
     (data_dir / "vendors").mkdir(parents=True)

@@ -123,7 +123,7 @@ def read_file(path: Path, required: bool) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if not required:
+        if not required and not path.is_symlink():  # a link to nowhere was meant to lead somewhere
             return {}
         raise SettingsError(f"{path}: {error.strerror}") from None
     except (OSError, ValueError, RecursionError) as error:  # tomllib also lets long numbers and deep nesting through
