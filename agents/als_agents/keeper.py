@@ -17,7 +17,7 @@ from als_agents.client import Client, Context
 from als_agents.errors import ClientError, KeyChanged, NoAnswer, NotTrusted, Refused
 from als_agents.patience import SHUN_S, patience_s
 from als_agents.server import Server
-from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session
+from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session, read_refusal
 
 REPLIES_PER_PUMP_MAX = 1_000  # so that timers have their turn under any load
 
@@ -56,9 +56,10 @@ class Keeper:
 
     `find` gives the servers, the preferred first, or raises ClientError; it may take seconds, and is called at the
     start and after a round in which all were silent. Servers with one key are one server with several addresses: a
-    license that it granted is held at all of them. `explain` finds out what is behind the silence of a server.
-    `computer` makes the computer as on the wire, for a server's host. `inspect` may turn a reply that grants into a
-    refusal: its owner does not believe the server.
+    license that it granted is held at all of them, and no other server can take it away: as long as it lasts, another
+    one's no is silence. `explain` finds out what is behind the silence of a server. `computer` makes the computer as
+    on the wire, for a server's host. `inspect` may turn a reply that grants into a refusal: its owner does not
+    believe the server.
     """
 
     def __init__(
@@ -309,11 +310,22 @@ class Keeper:
             self._ask_next(attempt)
             return
         if reply["ok"] and attempt.ask.operation == "renew":
-            if self._inspect is not None and (refusal := self._inspect(session, reply, peer.server)):
-                self._end(attempt, {"ok": False, **refusal._asdict()})
-                return
-            self._homes[session] = peer
+            doubt = None if self._inspect is None else self._inspect(session, reply, peer.server)
+            if doubt is None:
+                self._homes[session] = peer
+            else:
+                reply = {"ok": False, **doubt._asdict()}
+        if not reply["ok"] and self._holds_elsewhere(attempt):
+            if attempt.why is NO_ANSWER:
+                attempt.why = read_refusal(reply)
+            self._ask_next(attempt)
+            return
         self._end(attempt, reply)
+
+    def _holds_elsewhere(self, attempt: _Attempt) -> bool:
+        """Say whether another server than the one that is being asked has granted what the session still holds."""
+        home = self.home(attempt.session)
+        return home is not None and attempt.session.is_held and home.key != attempt.peer.server.key
 
     def _abandon(self, peer: _Peer) -> None:
         """Ask elsewhere at once for all that was under way on a connection that has ended."""

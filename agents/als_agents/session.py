@@ -42,7 +42,7 @@ class Input(Enum):
 
     GRANT = "grant"
     REFUSAL = "refusal"
-    SILENCE = "silence"  # no server answered, or all that did are unavailable
+    SILENCE = "silence"  # no server answered, or none whose word counts: all are unavailable, or another granted it
     END = "end"  # renew_by has passed
     RELEASE = "release"
 
@@ -146,11 +146,14 @@ class Session:
         self._wants_release = False
 
     @property
+    def is_held(self) -> bool:
+        """Say whether a server has granted what neither its time nor a no has ended since."""
+        return self.state in (State.HELD, State.LATE)
+
+    @property
     def may_run(self) -> bool:
         """Say whether the component may run now."""
-        if self.state is State.SEEKING:
-            return self.works_offline
-        return self.state in (State.HELD, State.LATE)
+        return self.is_held or (self.state is State.SEEKING and self.works_offline)
 
     def may_run_at(self, now: float) -> bool:
         """Say whether the component may run at `now`, even if nobody has called `on_timer` since."""
@@ -197,7 +200,7 @@ class Session:
         return self._receive_grant(grant)
 
     def on_silence(self, now: float, why: Refusal = NO_ANSWER) -> list[Output]:
-        """Take note that no server has answered in time, or that the ones which did are `unavailable`."""
+        """Take note that no server has answered in time, or none whose word counts; `why` is what is known of it."""
         if self._asked is None:
             return []
         released = self._asked == "release"
@@ -279,7 +282,7 @@ class Session:
 
     def _apply(self, happened: Input, why: Refusal | None = None) -> list[Output]:
         self.state, event = TRANSITIONS[self.state, happened]
-        if self.state not in (State.HELD, State.LATE):
+        if not self.is_held:
             self.lease, self.renew_by, self._end = None, None, None
         if event is None:
             return []
@@ -299,6 +302,9 @@ def read_refusal(reply: Mapping[str, Any]) -> Refusal:
 
 
 def _retry_after_s(refusal: Refusal) -> float:
+    """Give how long a server asks to be left alone; another one's no asks nothing of the one that is awaited."""
+    if refusal.code != "unavailable":
+        return 0.0
     value = refusal.detail.get("retry_after_s")
     if type(value) is not int and type(value) is not float:
         return 0.0
