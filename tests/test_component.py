@@ -174,6 +174,18 @@ def test_silence_beyond_renew_by_is_a_loss_that_heals(server: FakeServer, make: 
         assert component.lost is None
 
 
+def test_a_loss_names_the_key_that_changed(server: FakeServer, make: Make) -> None:
+    """A license that runs out because the server shows another key is a lapse, and both fingerprints are named."""
+    server.period_s = 3
+    lost: SimpleQueue[InvalidLicense] = SimpleQueue()
+    with make(on_lost=lost.put):
+        old = keyfile.fingerprint(server.key)
+        server.change_key()
+        error = lost.get(timeout=WAIT_S)
+    assert error.code == "lapsed"
+    assert old in error.reason and keyfile.fingerprint(server.key) in error.reason
+
+
 def test_a_failing_callback_does_not_end_the_heartbeats(
     server: FakeServer, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

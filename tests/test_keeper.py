@@ -310,6 +310,21 @@ def test_a_no_of_another_server_does_not_end_a_license(way: str, first: FakeServ
     bench.keeper.close()
 
 
+def test_a_license_that_runs_out_tells_of_the_other_servers_no(first: FakeServer, second: FakeServer) -> None:
+    """Where the first server stays away until renew_by, the loss is a lapse, and the second one's no its reason."""
+    bench = Bench(first, second)
+    first.period_s = 60
+    session = bench.session()
+    bench.turn()
+    say_no(bench, second, "refuses")
+    first.stop()
+    while session.is_held:
+        bench.advance_to_deadline()
+    message = "The license was not renewed in time: All 5 licenses of ATIES are in use."
+    assert bench.told[-1] == ("agent", Notice(Event.LOST, Refusal("lapsed", message)))
+    bench.keeper.close()
+
+
 def test_the_servers_behind_the_one_that_says_no_are_asked(first: FakeServer, second: FakeServer) -> None:
     """A no that does not count stands in nobody's way: the next server may still grant."""
     with FakeServer({"ATIES": 5}, name="third") as third:

@@ -181,7 +181,8 @@ class LicensedComponent:
         if lost is not None:
             raise InvalidLicense(lost.code, lost.reason)
         if not self.is_held:
-            raise InvalidLicense(LAPSED.code, LAPSED.message)
+            lapse = LAPSED if self._session is None else self._session.lapse
+            raise InvalidLicense(lapse.code, lapse.message)
 
     def open(self) -> Self:
         """Get the license and keep it; does nothing when it is held, asks anew when it was lost.
