@@ -14,7 +14,7 @@ from als.protocol import Refusal
 from als_agents.client import Client, NoAnswer
 from als_agents.errors import ClientError, KeyChanged, ServerNotFound
 from als_agents.keeper import Keeper
-from als_agents.patience import SHUN_S
+from als_agents.patience import GIVE_BACK_S_MAX, SHUN_S
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session, State
 from als_agents.testing import FakeServer
@@ -72,14 +72,16 @@ class Bench:
     def turn(self) -> None:
         """Do what is due, and wait for what that brings as long as something is under way."""
         self.keeper.pump()
-        while clients := self.keeper.waiting():
-            poller = zmq.Poller()
-            for client in clients:
-                for pollable in client.pollables:
-                    poller.register(pollable, zmq.POLLIN)
-            if not poller.poll(POLL_MS):
-                return
+        while self.keeper.waiting() and self.has_news():
             self.keeper.pump()
+
+    def has_news(self) -> bool:
+        """Wait until a reply has come or a connection ended; False when nothing happens for long."""
+        poller = zmq.Poller()
+        for client in self.keeper.waiting():
+            for pollable in client.pollables:
+                poller.register(pollable, zmq.POLLIN)
+        return bool(poller.poll(POLL_MS))
 
     def advance_to_deadline(self) -> None:
         """Let time pass until something is due, and do it."""
@@ -379,6 +381,29 @@ def test_before_a_license_any_servers_no_counts(first: FakeServer, second: FakeS
     bench.turn()
     assert session.state is State.REFUSED
     assert bench.events == [Event.REFUSED]
+    bench.keeper.close()
+
+
+@pytest.mark.parametrize("trouble", ["silence", "an end"])
+def test_a_seat_that_nobody_takes_back_delays_the_refusal_a_little(trouble: str, first: FakeServer) -> None:
+    """A server that falls silent, or ends, between a grant that is not believed and its release, is not waited for."""
+    bench = Bench(first)
+    session = bench.session()
+    bench.doubted.append(first)
+    bench.keeper.pump()
+    assert bench.has_news()
+    first.fall_silent()  # between its two answers
+    bench.keeper.pump()
+    first.await_requests("release")
+    if trouble == "silence":
+        started = bench.clock.now
+        bench.advance_to_deadline()
+        assert bench.clock.now - started <= GIVE_BACK_S_MAX
+    else:
+        first.stop()
+        bench.turn()
+    assert session.state is State.REFUSED
+    assert [notice.why for _, notice in bench.told] == [DOUBT]
     bench.keeper.close()
 
 
