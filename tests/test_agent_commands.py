@@ -420,6 +420,23 @@ def test_run_tells_each_change_in_a_line(fake: FakeServer, agent: Agent) -> None
     assert fake.used("ATIES") == 1
 
 
+def test_run_learns_who_works_offline(fake: FakeServer, agent: Agent) -> None:
+    """In its first run already: where the catalog lets a component work offline, its license's end is no loss."""
+    fake.period_s = 2
+    fake.components["agent"] = FakeComponent(works_offline=True)
+    with agent.start("run", *at(fake)) as daemon:
+        assert daemon.stderr is not None
+        assert "licensed by" in daemon.stderr.readline()
+        fake.await_requests("hello")
+        fake.await_requests("renew", 2)
+        fake.stop()
+        assert daemon.stderr.readline().startswith("ATIES/agent: late: ")
+        assert daemon.stderr.readline().startswith("ATIES/agent: offline: ")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    assert ParametersFile(agent.folder / "parameters.json").read().works_offline("ATIES", "agent")
+
+
 def test_run_ends_with_130_at_ctrl_c(fake: FakeServer, agent: Agent) -> None:
     """SIGINT stops it as cleanly as SIGTERM, with the exit code of ctrl-C."""
     with agent.start("run", *at(fake), "--license", "ATIES/local-console") as daemon:

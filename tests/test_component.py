@@ -43,6 +43,16 @@ def make(server: FakeServer, tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread to bring something about."""
+    pause = threading.Event()
+    for _ in range(int(WAIT_S * 100)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come about")
+
+
 def refused(component: LicensedComponent) -> InvalidLicense:
     """Open a component that must not open, and give the reason."""
     with pytest.raises(InvalidLicense) as error:
@@ -142,6 +152,23 @@ def test_what_works_offline_is_remembered_from_the_server(make: Make, tmp_path: 
         assert component.is_offline
     assert refused(make("agent", server=server.address)).code == "no_server"
     assert refused(make("local-console", server=server.address, works_offline=False)).code == "no_server"
+
+
+@pytest.mark.parametrize("said", [None, False])
+def test_a_first_run_learns_that_it_works_offline(said: bool | None, make: Make) -> None:
+    """What the catalog says counts from the first grant on, where the program does not say it itself."""
+    catalog = {"local-console": FakeComponent(works_offline=True)}
+    lost: SimpleQueue[InvalidLicense] = SimpleQueue()
+    with FakeServer({"ATIES": 2}, heartbeat_s=1, period_s=2, components=catalog) as server:
+        component = make("local-console", server=server.address, works_offline=said, on_lost=lost.put).open()
+        if said is None:
+            server.await_requests("hello", wait_s=WAIT_S)
+        server.await_requests("renew", 2, WAIT_S)
+    if said is None:
+        wait_until(lambda: component.is_offline)
+        assert component.is_held and lost.empty()
+    else:
+        assert lost.get(timeout=WAIT_S).code == "lapsed"
 
 
 def test_a_loss_is_told_once_by_callback_and_flag(server: FakeServer, make: Make) -> None:

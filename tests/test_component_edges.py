@@ -14,7 +14,7 @@ from als_agents import DeploymentServer, InvalidLicense, LicensedComponent
 from als_agents.deployment import Target
 from als_agents.errors import NoAnswer, Refused
 from als_agents.testing import FakeServer
-from test_component import WAIT_S, Make, make, refused, server
+from test_component import WAIT_S, Make, make, refused, server, wait_until
 
 __all__ = ["make", "server"]  # fixtures
 PUBLIC = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
@@ -91,12 +91,7 @@ def test_a_callback_that_ends_its_thread_does_not(server: FakeServer, make: Make
 
 def wait_until_lost(component: LicensedComponent) -> None:
     """Wait for the license's thread to say so."""
-    pause = threading.Event()
-    for _ in range(int(WAIT_S * 100)):
-        if component.lost is not None:
-            return
-        pause.wait(0.01)
-    raise AssertionError("it was not lost")
+    wait_until(lambda: component.lost is not None)
 
 
 def test_open_after_a_loss_asks_anew(server: FakeServer, make: Make) -> None:

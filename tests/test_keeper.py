@@ -49,10 +49,13 @@ class Bench:
             find=self._find,
             identity=keyfile.generate(),
             computer=lambda host: COMPUTER,
-            on_notice=lambda session, notice: self.told.append((session.component, notice)),
+            on_notice=self._tell,
             inspect=self._inspect,
             time=self.clock,
         )
+
+    def _tell(self, session: Session, notice: Notice) -> None:
+        self.told.append((session.component, notice))
 
     def _inspect(self, session: Session, reply: Mapping[str, Any], server: Server) -> Refusal | None:
         return DOUBT if server.key in [doubted.key for doubted in self.doubted] else None

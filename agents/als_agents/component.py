@@ -56,7 +56,7 @@ class LicensedComponent:
 
     - `server`: HOST, HOST:PORT, or several; None takes ALS_SERVER, the stored parameters, or a search.
     - `server_key`: the server's public key, 40 characters or 32 bytes; nobody else is believed, nothing pinned.
-    - `works_offline`: silence never stops the component; None takes what the server's catalog said last.
+    - `works_offline`: silence never stops the component; None takes what the server's catalog says.
     - `vendor_key`, `product_number`: only serials that this vendor signed for this product count;
       `requires_lock` wants them locked to their server.
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
@@ -269,7 +269,7 @@ class LicensedComponent:
             version=self.version,
             works_offline=works_offline,
             vendor=self._vendor,
-            remembers_catalog=self._works_offline is None,
+            follows_catalog=self._works_offline is None,
         )
         self._outcome, self._lost, self._is_open = None, None, False
         self._thread, self._session = thread, thread.session
