@@ -94,6 +94,70 @@ def wait_until_lost(component: LicensedComponent) -> None:
     wait_until(lambda: component.lost is not None)
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_open_in_a_callback_says_that_there_is_no_license(server: FakeServer, make: Make, closes: bool) -> None:
+    """The thread that would ask for it is the one that calls: open raises the loss, and the heartbeats go on."""
+    told: SimpleQueue[InvalidLicense | bool] = SimpleQueue()
+
+    def reopen(error: InvalidLicense) -> None:
+        if closes:
+            component.close()  # ends the thread, so open begins anew
+            server.accept()
+        try:
+            told.put(component.open().is_held)
+        except InvalidLicense as why:
+            told.put(why)
+
+    component = make(on_lost=reopen).open()
+    server.refuse("license_expired", "All serials have ended.")
+    outcome = told.get(timeout=WAIT_S)
+    if closes:
+        assert outcome is True
+    else:
+        assert isinstance(outcome, InvalidLicense)
+        assert (outcome.code, outcome.reason) == ("license_expired", "All serials have ended.")
+        server.accept()
+        assert component.open().is_held
+
+
+def test_open_in_a_callback_of_the_return_is_open(server: FakeServer, make: Make) -> None:
+    """In on_regained the license is held, and open has nothing to do."""
+    server.period_s = 2
+    opened: SimpleQueue[bool] = SimpleQueue()
+    component = make(on_regained=lambda: opened.put(component.open().is_held)).open()
+    server.stop()
+    wait_until_lost(component)
+    server.start()
+    assert opened.get(timeout=WAIT_S)
+
+
+def test_open_waits_for_the_outcome_where_the_license_is_over_and_nobody_has_noticed(
+    server: FakeServer, make: Make
+) -> None:
+    """A thread that was held up past renew_by, as by a computer's sleep, asks first; until then nothing is open."""
+    server.period_s = 2
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocked.set()
+        go_on.wait(WAIT_S)
+
+    component = make(on_regained=block).open()
+    server.stop()
+    wait_until_lost(component)
+    server.start()
+    assert blocked.wait(WAIT_S)
+    wait_until(lambda: not component.is_held)
+    assert component.lost is None
+    server.fall_silent()
+    before = len(server.requests_for("renew"))
+    go_on.set()
+    server.await_requests("renew", before + 1)
+    assert refused(component).code == "no_server"
+    server.accept()
+    assert component.open().is_held
+
+
 def test_open_after_a_loss_asks_anew(server: FakeServer, make: Make) -> None:
     """It raises what the server says now, and holds the license once the server grants it again."""
     component = make().open()

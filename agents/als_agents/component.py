@@ -185,13 +185,17 @@ class LicensedComponent:
             raise InvalidLicense(lapse.code, lapse.message)
 
     def open(self) -> Self:
-        """Get the license and keep it; does nothing when it is held, asks anew when it was lost.
+        """Get the license and keep it; does nothing while it is held, asks anew where it was lost or has run out.
 
-        Raises InvalidLicense.
+        Raises InvalidLicense: the reason why there is none. In a callback it asks nobody, for the thread that would
+        do so is the one that calls: it raises the loss.
         """
+        thread = self._thread
+        if thread is not None and thread.is_current and not thread.is_stopping:
+            self.check()
+            return self
         with self._opening:
-            thread = self._thread
-            if thread is not None and (thread.is_stopping or (self._lost is not None and not thread.is_current)):
+            if self._thread is not None and (self._thread.is_stopping or not self.is_held):
                 self._stop()
             if self._thread is None:
                 self._start()
