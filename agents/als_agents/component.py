@@ -61,7 +61,7 @@ class LicensedComponent:
       `requires_lock` wants them locked to their server.
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
       back; both in the license's own thread.
-    - `release_on_close` gives the seat back at the end of each run.
+    - `release_on_close` gives the seat back at `close`, or at the program's end, unless a signal kills it.
     - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters,
       `identity` this user's key pair.
 
@@ -277,14 +277,15 @@ class LicensedComponent:
         )
         self._outcome, self._lost, self._is_open = None, None, False
         self._thread, self._session = thread, thread.session
-        self._finalizer = weakref.finalize(self, thread.stop)  # for a forgotten close, and the program's end
+        end = thread.release_and_stop if self._release_on_close else thread.stop
+        self._finalizer = weakref.finalize(self, end)  # for a forgotten close, and the program's end
         thread.start()
 
     def _stop(self) -> None:
         thread, self._thread = self._thread, None
         self._is_open = False
-        if thread is not None and self._finalizer is not None:
-            self._finalizer()
+        if thread is not None and self._finalizer is not None and self._finalizer.detach() is not None:
+            thread.stop()
 
     def _await_license(self) -> None:
         """Wait for the first outcome that decides. Raises InvalidLicense for a no, and for silence that matters."""

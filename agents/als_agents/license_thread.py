@@ -21,6 +21,7 @@ from als_agents.workplace import Workplace
 if TYPE_CHECKING:
     from als_agents.genuine import Vendor
 
+RELEASE_AT_END_S_MAX = 3.0  # a program that ends is not held up for longer by a server that is away
 THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
 
 BAD_SETTINGS = "bad_settings"  # in place of a server's code: what was given cannot work
@@ -65,6 +66,7 @@ class LicenseThread:
         )
         self._news = CatalogNews(self._keeper, workplace.parameters) if follows_catalog else None
         self._loop = Loop(self._keeper)
+        self._released = threading.Event()  # or not, but there is an answer
         self._thread = threading.Thread(target=self._run, name=f"als {product}/{component}", daemon=True)
 
     @property
@@ -90,7 +92,15 @@ class LicenseThread:
 
     def release(self) -> None:
         """Begin to give the license back; RELEASED or NOT_RELEASED tells how it ended."""
+        self._released.clear()
         self._loop.call(lambda: self._keeper.release(self.session))
+
+    def release_and_stop(self) -> None:
+        """Give back what is held, if that can be done in a few seconds, and end. Raises nothing, says nothing."""
+        if self.session.is_held and not self.is_current and not self.is_stopping:
+            self.release()
+            self._released.wait(RELEASE_AT_END_S_MAX)
+        self.stop()
 
     def keep(self) -> None:
         """Withdraw `release`, which nobody has confirmed: the license is asked for again at once."""
@@ -113,6 +123,8 @@ class LicenseThread:
     def _on_notice(self, session: Session, notice: Notice) -> None:
         if self._news is not None:
             self._news.after(session, notice)
+        if notice.event in (Event.RELEASED, Event.NOT_RELEASED):
+            self._released.set()
         self._listen(notice)
 
     def _inspect(self, session: Session, reply: Mapping[str, Any], server: Server) -> Refusal | None:
