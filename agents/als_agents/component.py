@@ -17,6 +17,7 @@ from als.keyfile import KeyFileError, KeyPair
 from als.protocol import Refusal
 from als_agents import arguments
 from als_agents.errors import ClientError, NoAnswer, Refused
+from als_agents.license_log import LicenseLog
 from als_agents.license_thread import BAD_SETTINGS, LicenseThread
 from als_agents.server import read_server_key
 from als_agents.session import LAPSED, NO_ANSWER, Event, Notice, Session, State
@@ -123,6 +124,7 @@ class LicensedComponent:
         self._outcome: Notice | None = None
         self._is_open = False
         self._lost: InvalidLicense | None = None
+        self._log = LicenseLog(product, component)
         _components.add(self)
 
     def __enter__(self) -> Self:
@@ -151,6 +153,11 @@ class LicensedComponent:
     def is_offline(self) -> bool:
         """Say whether the program runs without a license, because it may and no server can be reached."""
         return self.is_held and self._session is not None and self._session.state is State.SEEKING
+
+    @property
+    def is_late(self) -> bool:
+        """Say whether heartbeats go unanswered: the license holds until `renew_by` and is lost then if none is."""
+        return self.is_held and self._session is not None and self._session.state is State.LATE
 
     @property
     def lost(self) -> InvalidLicense | None:
@@ -329,20 +336,25 @@ class LicensedComponent:
 
     def _listen(self, notice: Notice) -> None:
         """Take a notice from the license's thread."""
+        self._log.note(notice, self.renew_by)
         call: Callable[[], object] | None = None
         with self._told:
+            was_lost = self._lost is not None
             if notice.event is Event.ACQUIRED:
-                if self._lost is not None:
+                if was_lost:
                     self._lost, call = None, self._on_regained
                 self._is_open = True
             elif notice.event in (Event.LOST, Event.REFUSED) and self._is_open and notice.why is not None:
                 lost = InvalidLicense(notice.why.code, notice.why.message)
-                if self._lost is None and self._on_lost is not None:
+                if not was_lost and self._on_lost is not None:
                     call = _bind(self._on_lost, lost)
                 self._lost = lost
             if notice.event in _OUTCOMES:
                 self._outcome = notice
                 self._told.notify_all()
+            is_loss = self._lost is not None and not was_lost
+        if is_loss and notice.why is not None:
+            self._log.lose(notice.why)
         if call is not None:
             try:
                 call()
