@@ -13,14 +13,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from als import clock
-from als.keyfile import KeyFileError, KeyPair
+from als.keyfile import KeyPair
 from als.protocol import Refusal
 from als_agents import arguments
-from als_agents.errors import ClientError, NoAnswer, Refused
+from als_agents.errors import ClientError, NoAnswer, ServerNotFound
 from als_agents.license_log import LicenseLog
-from als_agents.license_thread import BAD_SETTINGS, LicenseThread
+from als_agents.license_thread import LicenseThread
 from als_agents.server import read_server_key
 from als_agents.session import LAPSED, NO_ANSWER, Event, Notice, Session, State
+from als_agents.silence import BAD_SETTINGS, error_of
 from als_agents.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -232,24 +233,33 @@ class LicensedComponent:
             self._stop()
 
     def release(self, wait_s: float = RELEASE_S_MAX) -> None:
-        """Give the license back, as an uninstaller does, and close. Raises Refused, NoAnswer: then it is kept.
+        """Give the license back, as an uninstaller does, and close.
 
-        The seat is free when the last licensed component of the product on this computer was released.
+        The seat is free when the last licensed component of the product on the computer was released. `wait_s` is
+        how long the servers may take to confirm it; a search for them comes on top. Raises ClientError, and what is
+        open stays open: Refused for a server's no (`not_holder`), NoAnswer when nobody confirms it, KeyChanged and
+        others for settings that cannot work. Raises RuntimeError in a callback.
         """
         with self._opening:
             if self._thread is None:
-                names = {"product": self.product, "component": self.component}
-                self._make_workplace().ask_for_computer("release", **names)
+                self._release_unopened(wait_s)
                 self._is_open = False  # in a fork's child
                 return
             if self._thread.is_current:
                 raise RuntimeError("release waits for the license's thread, so it can't be called from on_lost")
             try:
                 self._release(wait_s)
-            except NoAnswer:
+            except ClientError:
                 self._thread.keep()
                 raise
             self._stop()
+
+    def _release_unopened(self, wait_s: float) -> None:
+        names = {"product": self.product, "component": self.component}
+        try:
+            self._make_workplace().ask_for_computer("release", within_s=wait_s, **names)
+        except ServerNotFound as error:
+            raise NoAnswer(str(error)) from error
 
     def _make_workplace(self) -> Workplace:
         key = self._server_key
@@ -269,7 +279,7 @@ class LicensedComponent:
             works_offline = self._works_offline
             if works_offline is None:
                 works_offline = workplace.parameters.read().works_offline(self.product, self.component)
-        except (ClientError, KeyFileError) as error:
+        except ClientError as error:
             raise InvalidLicense(BAD_SETTINGS, str(error)) from error
         reference = weakref.ref(self)
         thread = LicenseThread(
@@ -322,9 +332,7 @@ class LicensedComponent:
             if notice.event is Event.RELEASED:
                 return
             if notice.event is Event.NOT_RELEASED and notice.why is not None:
-                if notice.why.code == NO_ANSWER.code:
-                    break
-                raise Refused(*notice.why)
+                raise error_of(notice.why)
         raise NoAnswer(f"no license server confirmed the release within {wait_s:g} s")
 
     def _next_outcome(self, deadline: float) -> Notice | None:

@@ -61,7 +61,7 @@ class DeploymentServer:
     """Acquires licenses for other computers. `server` is chosen once and kept for later deployments.
 
     Arguments as of LicensedComponent. May be used from several threads, whose requests go one after the other.
-    Raises ClientError, KeyFileError.
+    Raises ClientError.
     """
 
     def __init__(

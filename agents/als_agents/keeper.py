@@ -15,10 +15,11 @@ from typing import Any
 from als import clock, keyfile
 from als.protocol import PIPELINE_REQUESTS_MAX, Refusal
 from als_agents.client import Client, Context
-from als_agents.errors import ClientError, KeyChanged, NoAnswer, NotTrusted, Refused
+from als_agents.errors import ClientError, NoAnswer, Refused
 from als_agents.patience import GIVE_BACK_S_MAX, SHUN_S, patience_s
 from als_agents.server import Server
 from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session, read_refusal
+from als_agents.silence import why_silent
 
 REPLIES_PER_PUMP_MAX = 1_000  # so that timers have their turn under any load
 
@@ -410,16 +411,3 @@ class Keeper:
         else:
             self._handle(session, session.receive(outcome, now))
         self._schedule(session)
-
-
-def why_silent(error: ClientError | OSError) -> Refusal:
-    """Say why there is no server to ask.
-
-    A changed key is silence too: a stranger on the network must not be able to do more than unplug the cable.
-    """
-    if isinstance(error, KeyChanged):
-        return Refusal("key_changed", str(error))
-    if isinstance(error, NotTrusted):
-        return Refusal("not_trusted", str(error))
-    is_settings = isinstance(error, ClientError) and error.exit_code != NoAnswer.exit_code
-    return Refusal("bad_settings" if is_settings else "no_server", str(error))

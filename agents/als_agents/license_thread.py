@@ -16,6 +16,7 @@ from als_agents.keeper import Keeper
 from als_agents.loop import Loop
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session
+from als_agents.silence import BAD_SETTINGS
 from als_agents.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 RELEASE_AT_END_S_MAX = 3.0  # a program that ends is not held up for longer by a server that is away
 THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
-
-BAD_SETTINGS = "bad_settings"  # in place of a server's code: what was given cannot work
 
 logger = logging.getLogger("als_agents")
 
