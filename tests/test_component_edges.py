@@ -38,6 +38,26 @@ def test_arguments_of_a_wrong_type_are_refused_at_once(make: Make, wrong: dict[s
         make(**wrong)
 
 
+@pytest.mark.parametrize("wait_s", [float("nan"), float("inf"), -1, -0.5])
+def test_a_time_to_wait_that_is_none_is_refused_at_once(make: Make, wait_s: float) -> None:
+    """By the constructor and by release, before anything is asked; no number is taken for silence, or for ever."""
+    with pytest.raises(ValueError, match="wait_s"):
+        make(wait_s=wait_s)
+    component = make()
+    with pytest.raises(ValueError, match="wait_s"):
+        component.release(wait_s=wait_s)
+    with component, pytest.raises(ValueError, match="wait_s"):
+        component.release(wait_s=wait_s)
+
+
+def test_a_time_to_wait_may_be_longer_than_the_system_can_wait(server: FakeServer, make: Make) -> None:
+    """It is as good as for ever, and no error."""
+    assert make(wait_s=1e12).open().is_held
+    make().release(wait_s=1e12)
+    make().open().release(wait_s=1e12)
+    assert server.used("ATIES") == 0
+
+
 def test_a_folder_may_be_given_as_text(make: Make, tmp_path: Path) -> None:
     """As everywhere in Python."""
     with make(client_dir=str(tmp_path)) as component:

@@ -56,6 +56,7 @@ class InvalidLicense(Exception):
 class LicensedComponent:
     """A license for one component of a product on this computer, kept from `open` to `close`.
 
+    - `version`: what the server shows as the product's version on this computer, at most 64 bytes; it decides nothing.
     - `server`: HOST, HOST:PORT, or several; None takes ALS_SERVER, the stored parameters, or a search.
     - `server_key`: the server's public key, 40 characters or 32 bytes; nobody else is believed, nothing pinned.
     - `works_offline`: silence never stops the component; None takes what the server's catalog says.
@@ -64,6 +65,8 @@ class LicensedComponent:
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
       back; both in the license's own thread.
     - `release_on_close` gives the seat back at `close`, or at the program's end, unless a signal kills it.
+    - `wait_s`: how long `open` waits for a first answer, in seconds; a server that is unavailable is asked again
+      until then. 0 asks and does not wait.
     - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters,
       `identity` this user's key pair.
 
@@ -93,12 +96,13 @@ class LicensedComponent:
     ) -> None:
         """Raises TypeError for an argument of another type; ValueError for a vendor key that is none, or is missing.
 
-        Raises ImportError for one without `cryptography`.
+        Raises ValueError for a `wait_s` that is not finite, or negative; ImportError for a vendor key without
+        `cryptography`.
         """
         arguments.expect(str, product=product, component=component)
         arguments.expect(str, optional=True, version=version)
         arguments.expect(int, optional=True, product_number=product_number)
-        arguments.expect(int | float, wait_s=wait_s)
+        arguments.expect_wait(wait_s)
         arguments.expect(KeyPair, optional=True, identity=identity)
         arguments.expect(Mapping, optional=True, computer=computer)
         if requires_lock and vendor_key is None:
@@ -238,8 +242,9 @@ class LicensedComponent:
         The seat is free when the last licensed component of the product on the computer was released. `wait_s` is
         how long the servers may take to confirm it; a search for them comes on top. Raises ClientError, and what is
         open stays open: Refused for a server's no (`not_holder`), NoAnswer when nobody confirms it, KeyChanged and
-        others for settings that cannot work. Raises RuntimeError in a callback.
+        others for settings that cannot work. Raises RuntimeError in a callback, ValueError for a `wait_s` that is none.
         """
+        arguments.expect_wait(wait_s)
         with self._opening:
             if self._thread is None:
                 self._release_unopened(wait_s)
@@ -338,7 +343,8 @@ class LicensedComponent:
     def _next_outcome(self, deadline: float) -> Notice | None:
         """Wait for an outcome; None when there is none by the deadline."""
         with self._told:
-            self._told.wait_for(lambda: self._outcome is not None, max(0.0, deadline - clock.monotonic_s()))
+            left_s = min(max(0.0, deadline - clock.monotonic_s()), threading.TIMEOUT_MAX)
+            self._told.wait_for(lambda: self._outcome is not None, left_s)
             outcome, self._outcome = self._outcome, None
             return outcome
 
