@@ -12,8 +12,8 @@ import pytest
 
 from als_agents import DeploymentServer, InvalidLicense, LicensedComponent
 from als_agents.deployment import Target
-from als_agents.errors import NoAnswer, Refused
-from als_agents.testing import FakeServer
+from als_agents.errors import ClientError, NoAnswer, Refused
+from als_agents.testing import FakeComponent, FakeServer
 from test_component import WAIT_S, Make, make, refused, server, wait_until
 
 __all__ = ["make", "server"]  # fixtures
@@ -246,6 +246,30 @@ def test_a_deployment_goes_on_after_an_address_that_is_none(server: FakeServer, 
         wrong, right = deployer.deploy(targets)
     assert (wrong.result, wrong.is_licensed) == ("bad_request", False) and "hexadecimal" in wrong.message
     assert (right.result, right.is_licensed) == ("granted", True)
+
+
+def test_what_is_not_counted_may_be_deployed(server: FakeServer, tmp_path: Path) -> None:
+    """A component that takes no license needs none: no lease, and no reason against it."""
+    server.components["admin"] = FakeComponent(licensed=False)
+    with DeploymentServer("ATIES", "admin", server=server.address, client_dir=tmp_path) as deployer:
+        deployment = deployer.acquire(Target("00:00:5e:00:53:01", "pc-1"))
+    assert (deployment.result, deployment.lease, deployment.is_licensed) == ("not_counted", None, True)
+
+
+def test_a_deployment_server_names_only_a_server_that_answered(server: FakeServer, tmp_path: Path) -> None:
+    """Before the first answer it asks for one, and after a search in vain it says that there is none."""
+    servers = ["127.0.0.1:1", server.address]
+    keys = {"server_key": server.key, "client_dir": tmp_path}
+    with DeploymentServer("ATIES", "agent", server=servers, **keys) as deployer:
+        assert deployer.server.port == server.port
+        server.stop()
+        with pytest.raises(ClientError):
+            deployer.check()
+        with pytest.raises(ClientError):
+            assert deployer.server
+        server.start()
+        assert deployer.check().free == 1
+        assert deployer.server.port == server.port
 
 
 def test_a_deployment_server_may_be_used_from_several_threads(server: FakeServer, tmp_path: Path) -> None:

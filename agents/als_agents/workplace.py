@@ -104,7 +104,7 @@ class Workplace:
 class Caller:
     """Blocking requests to several servers: to the preferred one, to the next when it is silent, later back again.
 
-    `server` is the one that answered last.
+    `server` is the one that answered last, the preferred one as long as `has_answer` is false.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class Caller:
     ) -> None:
         assert servers, "a search gives at least one server, or raises"
         self.server = servers[0]
+        self.has_answer = False
         self._servers = list(servers)
         self._clients = {
             server: Client(server.host, server.port, server.key, pair, reconnects=False) for server in servers
@@ -159,11 +160,11 @@ class Caller:
                 continue
             except Refused as refused:
                 if refused.code != "unavailable":
-                    self.server = server
+                    self.server, self.has_answer = server, True
                     raise
                 busy = refused
                 continue
-            self.server = server
+            self.server, self.has_answer = server, True
             return reply
         if busy is None and clock.monotonic_s() >= give_up_at:
             raise NoAnswer(f"{left[0]} did not answer in time; check that it runs there, and try again")
