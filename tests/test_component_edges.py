@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from als_agents import DeploymentServer, InvalidLicense, LicensedComponent
+from als.protocol import parse_mac
+from als_agents import DeploymentServer, InvalidLicense, LicensedComponent, identity
 from als_agents.deployment import Target
 from als_agents.errors import ClientError, NoAnswer, Refused
 from als_agents.testing import FakeComponent, FakeServer
@@ -187,6 +189,42 @@ def test_open_after_a_loss_asks_anew(server: FakeServer, make: Make) -> None:
     server.accept()
     assert component.open().is_held
     assert component.lost is None
+
+
+def test_open_after_a_loss_tells_the_return_itself(server: FakeServer, make: Make) -> None:
+    """on_regained is for what comes behind the program's back, not for the answer to its own question."""
+    regained: SimpleQueue[bool] = SimpleQueue()
+    component = make(on_regained=lambda: regained.put(True)).open()
+    server.refuse("license_expired", "All serials have ended.")
+    wait_until_lost(component)
+    server.accept()
+    assert component.open().is_held
+    server.await_requests("renew", len(server.requests_for("renew")) + 1)
+    assert regained.empty()
+
+
+def test_the_inner_with_closes_for_the_outer(make: Make) -> None:
+    """One component has one owner; who enters it a second time closes it for the first."""
+    with make() as component:
+        with component:
+            assert component.is_held
+        assert not component.is_held
+
+
+def test_a_program_can_say_itself_which_computer_this_is(
+    server: FakeServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Described without the environment, several computers cannot pass for one by ALS_MACS and ALS_HOST."""
+    monkeypatch.setenv("ALS_MACS", "02:00:00:00:00:17")
+    monkeypatch.setenv("ALS_HOST", "one for all")
+    with make() as component:
+        assert component.lease is not None
+        assert (component.lease["mac"], component.lease["host"]) == (parse_mac("02:00:00:00:00:17"), "one for all")
+    server.forget_leases()
+    with make(computer=identity.computer(environment={})) as component:
+        assert component.lease is not None
+        assert component.lease["mac"] == identity.macs({})[0] != parse_mac("02:00:00:00:00:17")
+        assert component.lease["host"] == socket.gethostname()
 
 
 def test_what_is_closed_says_so(server: FakeServer, make: Make) -> None:

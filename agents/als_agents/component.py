@@ -60,18 +60,19 @@ class LicensedComponent:
     - `server`: HOST, HOST:PORT, or several; None takes ALS_SERVER, the stored parameters, or a search.
     - `server_key`: the server's public key, 40 characters or 32 bytes; nobody else is believed, nothing pinned.
     - `works_offline`: silence never stops the component; None takes what the server's catalog says.
-    - `vendor_key`, `product_number`: only serials that this vendor signed for this product count;
-      `requires_lock` wants them locked to their server.
+    - `vendor_key`, `product_number`: only serials that this vendor signed for this product count, and without them
+      anybody's do; `requires_lock` wants them locked to their server.
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
-      back; both in the license's own thread.
+      back without another `open`; both in the license's own thread.
     - `release_on_close` gives the seat back at `close`, or at the program's end, unless a signal kills it.
     - `wait_s`: how long `open` waits for a first answer, in seconds; a server that is unavailable is asked again
       until then. 0 asks and does not wait.
-    - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters,
-      `identity` this user's key pair.
+    - `computer` replaces this computer, as on the wire (`identity.computer(environment={})` is this one, whatever
+      ALS_MACS and ALS_HOST say); `client_dir` the folder for keys and parameters, `identity` this user's key pair.
 
-    May be used from several threads. After a fork the child keeps what it knows until `renew_by`, and a license of
-    its own when it opens again.
+    It has one owner: entering `with`, or `open`, again changes nothing, and the first `close` or end of a `with` closes
+    it for all. May be used from several threads. After a fork the child keeps what it knows until `renew_by`, and a
+    license of its own when it opens again.
     """
 
     def __init__(
