@@ -180,6 +180,24 @@ def test_wrong_usage(agent: Agent, arguments: list[str], reason: str) -> None:
     assert done.stderr.startswith(reason)
 
 
+def test_every_command_takes_product_and_component(fake: FakeServer, agent: Agent) -> None:
+    """A script may write the same two flags behind each command; help says where they are not needed."""
+    both = ["--product", "ATIES", "--component", "agent"]
+    assert agent.run("configure", "--server", fake.address, *both, server=False).returncode == 0
+    done = agent.run("check", *both, "--plain", server=False)
+    assert (done.returncode, done.stdout) == (0, "5\t0\t5\tfalse\n")
+    assert agent.run("identity", *both, "--plain", server=False).returncode == 0
+    for command, unneeded in (("check", 1), ("identity", 2), ("configure", 2)):
+        text = " ".join(agent.run(command, "--help", server=False, COLUMNS="200").stdout.split())
+        assert text.count("not needed here") == unneeded
+
+
+def test_a_flag_that_is_not_needed_is_not_looked_at(agent: Agent) -> None:
+    """Neither it nor its variable can stop a command that does nothing with it."""
+    done = agent.run("identity", "--component", "no code", server=False, ALS_PRODUCT="no code either")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_flag_beats_variable_beats_file(site: Site, agent: Agent) -> None:
     """A setting is taken from the flag, else from its variable, else from agent.toml."""
     first, second, third = (site.product(1).code for _ in range(3))
