@@ -325,7 +325,7 @@ def test_a_license_that_runs_out_tells_of_the_other_servers_no(first: FakeServer
     first.stop()
     while session.is_held:
         bench.advance_to_deadline()
-    message = "The license was not renewed in time: All 5 licenses of ATIES are in use."
+    message = f"The license was not renewed in time: {second.address} says: All 5 licenses of ATIES are in use."
     assert bench.told[-1] == ("agent", Notice(Event.LOST, Refusal("lapsed", message)))
     bench.keeper.close()
 

@@ -336,7 +336,8 @@ class Keeper:
         """End an attempt by a server's no; ask the next where that no is not for this server to say."""
         if self._holds_elsewhere(attempt):
             if attempt.why is NO_ANSWER:
-                attempt.why = refusal
+                says = f"{attempt.peer.server} says: {refusal.message}"  # the first in the list is looked at first
+                attempt.why = refusal._replace(message=says)
             self._ask_next(attempt)
         else:
             self._end(attempt, {"ok": False, **refusal._asdict()})
