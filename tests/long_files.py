@@ -12,6 +12,7 @@ SECONDS = {
     "test_simulation.py": 60,
     "test_cluster_clocks.py": 40,
     "test_component.py": 40,
+    "test_component_edges.py": 40,
     "test_model.py": 31,
     "test_als_cli_demo.py": 25,
     "test_cluster_faults.py": 22,

@@ -180,6 +180,24 @@ def test_wrong_usage(agent: Agent, arguments: list[str], reason: str) -> None:
     assert done.stderr.startswith(reason)
 
 
+def test_every_command_takes_product_and_component(fake: FakeServer, agent: Agent) -> None:
+    """A script may write the same two flags behind each command; help says where they are not needed."""
+    both = ["--product", "ATIES", "--component", "agent"]
+    assert agent.run("configure", "--server", fake.address, *both, server=False).returncode == 0
+    done = agent.run("check", *both, "--plain", server=False)
+    assert (done.returncode, done.stdout) == (0, "5\t0\t5\tfalse\n")
+    assert agent.run("identity", *both, "--plain", server=False).returncode == 0
+    for command, unneeded in (("check", 1), ("identity", 2), ("configure", 2)):
+        text = " ".join(agent.run(command, "--help", server=False, COLUMNS="200").stdout.split())
+        assert text.count("not needed here") == unneeded
+
+
+def test_a_flag_that_is_not_needed_is_not_looked_at(agent: Agent) -> None:
+    """Neither it nor its variable can stop a command that does nothing with it."""
+    done = agent.run("identity", "--component", "no code", server=False, ALS_PRODUCT="no code either")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_flag_beats_variable_beats_file(site: Site, agent: Agent) -> None:
     """A setting is taken from the flag, else from its variable, else from agent.toml."""
     first, second, third = (site.product(1).code for _ in range(3))
@@ -418,6 +436,23 @@ def test_run_tells_each_change_in_a_line(fake: FakeServer, agent: Agent) -> None
         assert daemon.wait(30) == 0
         assert (daemon.stdout.read(), daemon.stderr.read()) == ("", "")
     assert fake.used("ATIES") == 1
+
+
+def test_run_learns_who_works_offline(fake: FakeServer, agent: Agent) -> None:
+    """In its first run already: where the catalog lets a component work offline, its license's end is no loss."""
+    fake.period_s = 2
+    fake.components["agent"] = FakeComponent(works_offline=True)
+    with agent.start("run", *at(fake)) as daemon:
+        assert daemon.stderr is not None
+        assert "licensed by" in daemon.stderr.readline()
+        fake.await_requests("hello")
+        fake.await_requests("renew", 2)
+        fake.stop()
+        assert daemon.stderr.readline().startswith("ATIES/agent: late: ")
+        assert daemon.stderr.readline().startswith("ATIES/agent: offline: ")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    assert ParametersFile(agent.folder / "parameters.json").read().works_offline("ATIES", "agent")
 
 
 def test_run_ends_with_130_at_ctrl_c(fake: FakeServer, agent: Agent) -> None:

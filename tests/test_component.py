@@ -43,6 +43,16 @@ def make(server: FakeServer, tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread to bring something about."""
+    pause = threading.Event()
+    for _ in range(int(WAIT_S * 100)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come about")
+
+
 def refused(component: LicensedComponent) -> InvalidLicense:
     """Open a component that must not open, and give the reason."""
     with pytest.raises(InvalidLicense) as error:
@@ -144,6 +154,23 @@ def test_what_works_offline_is_remembered_from_the_server(make: Make, tmp_path: 
     assert refused(make("local-console", server=server.address, works_offline=False)).code == "no_server"
 
 
+@pytest.mark.parametrize("said", [None, False])
+def test_a_first_run_learns_that_it_works_offline(said: bool | None, make: Make) -> None:
+    """What the catalog says counts from the first grant on, where the program does not say it itself."""
+    catalog = {"local-console": FakeComponent(works_offline=True)}
+    lost: SimpleQueue[InvalidLicense] = SimpleQueue()
+    with FakeServer({"ATIES": 2}, heartbeat_s=1, period_s=2, components=catalog) as server:
+        component = make("local-console", server=server.address, works_offline=said, on_lost=lost.put).open()
+        if said is None:
+            server.await_requests("hello", wait_s=WAIT_S)
+        server.await_requests("renew", 2, WAIT_S)
+    if said is None:
+        wait_until(lambda: component.is_offline)
+        assert component.is_held and lost.empty()
+    else:
+        assert lost.get(timeout=WAIT_S).code == "lapsed"
+
+
 def test_a_loss_is_told_once_by_callback_and_flag(server: FakeServer, make: Make) -> None:
     """A refusal at a heartbeat calls on_lost in the license's thread, sets `lost` and makes check raise."""
     lost: SimpleQueue[tuple[InvalidLicense, str]] = SimpleQueue()
@@ -172,6 +199,18 @@ def test_silence_beyond_renew_by_is_a_loss_that_heals(server: FakeServer, make: 
         assert told.get(timeout=WAIT_S) == "regained"
         assert component.is_held
         assert component.lost is None
+
+
+def test_a_loss_names_the_key_that_changed(server: FakeServer, make: Make) -> None:
+    """A license that runs out because the server shows another key is a lapse, and both fingerprints are named."""
+    server.period_s = 3
+    lost: SimpleQueue[InvalidLicense] = SimpleQueue()
+    with make(on_lost=lost.put):
+        old = keyfile.fingerprint(server.key)
+        server.change_key()
+        error = lost.get(timeout=WAIT_S)
+    assert error.code == "lapsed"
+    assert old in error.reason and keyfile.fingerprint(server.key) in error.reason
 
 
 def test_a_failing_callback_does_not_end_the_heartbeats(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from als_agents.license_thread import RELEASE_AT_END_S_MAX
 from als_agents.testing import FakeServer
 
 
@@ -18,8 +19,8 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
-def run_program(text: str, server: FakeServer, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own with a component in it, warnings being errors."""
+def program(text: str, server: FakeServer, folder: Path) -> list[str]:
+    """Give the command line of a program of its own with a component in it, warnings being errors."""
     head = f"""
         import os, sys, threading
         from pathlib import Path
@@ -29,9 +30,13 @@ def run_program(text: str, server: FakeServer, folder: Path) -> subprocess.Compl
             where = {{"server": {server.address!r}, "client_dir": Path({str(folder)!r})}}
             return LicensedComponent("ATIES", "agent", **where, **options)
     """
-    program = textwrap.dedent(head) + textwrap.dedent(text)
+    return [sys.executable, "-W", "error", "-c", textwrap.dedent(head) + textwrap.dedent(text)]
+
+
+def run_program(text: str, server: FakeServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run such a program to its end."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        program(text, server, folder),
         capture_output=True,
         text=True,
         timeout=60,
@@ -45,6 +50,58 @@ def test_a_program_that_forgets_to_close_ends_cleanly(server: FakeServer, tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (0, "<LicensedComponent ATIES/agent held>\n", "")
     done = run_program("lease = make().open()\nsys.exit(7)", server, tmp_path)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+ENDINGS = {
+    "falls off the end": ("", 0),
+    "exits": ("sys.exit(7)", 7),
+    "fails": ("raise LookupError", 1),
+    "forgets the license": ("del lease", 0),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_release_on_close_gives_the_seat_back_without_a_close(ending: str, server: FakeServer, tmp_path: Path) -> None:
+    """However a program ends by itself, and when nobody refers to its component any more."""
+    last, code = ENDINGS[ending]
+    done = run_program(f"lease = make(release_on_close=True).open()\n{last}", server, tmp_path)
+    assert done.returncode == code
+    assert done.stderr == "" or ending == "fails"
+    assert server.used("ATIES") == 0
+
+
+def test_a_program_that_kept_its_seat_keeps_it_at_its_end(server: FakeServer, tmp_path: Path) -> None:
+    """Without release_on_close the end is no release, nor with it where a child of a fork ends."""
+    run_program("lease = make().open()", server, tmp_path)
+    assert server.requests_for("release") == []
+    done = run_program(
+        """
+        lease = make(release_on_close=True).open()
+        child = os.fork()
+        if not child:
+            sys.exit(0)
+        os.waitpid(child, 0)
+        os._exit(0)
+        """,
+        server,
+        tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (server.used("ATIES"), server.requests_for("release")) == (1, [])
+
+
+def test_an_end_without_an_answer_is_short_and_silent(server: FakeServer, tmp_path: Path) -> None:
+    """A server that does not answer the release holds the end up for some seconds, and no error is told."""
+    text = "lease = make(release_on_close=True).open()\nprint(lease, flush=True)\nsys.stdin.read()"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program(text, server, tmp_path), text=True, **streams) as process:
+        assert process.stdout is not None and process.stdin is not None and process.stderr is not None
+        assert "held" in process.stdout.readline()
+        server.fall_silent()
+        process.stdin.close()
+        server.await_requests("release")
+        assert process.wait(2 * RELEASE_AT_END_S_MAX) == 0
+        assert process.stderr.read() == ""
 
 
 def test_a_child_of_a_fork_leaves_the_parents_connection_alone(server: FakeServer, tmp_path: Path) -> None:

@@ -98,6 +98,34 @@ def test_a_fake_server_is_refused(reason: str, open_with: Open) -> None:
     assert error.value.code == "not_genuine"
 
 
+def test_a_seat_that_was_taken_for_a_serial_that_is_none_goes_back(server: FakeServer, open_with: Open) -> None:
+    """When the program hears of the refusal, the seat that the attempt has taken is free again."""
+    with pytest.raises(InvalidLicense):
+        open_with(FAKES["not signed by the vendor"])
+    assert server.used("ATIES") == 0
+    assert len(server.requests_for("release")) == 1
+
+
+def test_a_seat_that_was_held_before_stays(server: FakeServer, open_with: Open, tmp_path: Path) -> None:
+    """Another program of the computer may live on it; a program that doubts its serial takes nothing away."""
+    with LicensedComponent("ATIES", "agent", server=server.address, client_dir=tmp_path):
+        with pytest.raises(InvalidLicense):
+            open_with(FAKES["not signed by the vendor"])
+        assert server.used("ATIES") == 1
+    assert server.requests_for("release") == []
+
+
+def test_a_server_that_takes_no_seat_back_is_refused_all_the_same(
+    server: FakeServer, open_with: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason is the serial's, and what became of the seat is in the log."""
+    server.refuse("not_holder", "Another key holds it.", operation="release")
+    with pytest.raises(InvalidLicense) as error:
+        open_with(FAKES["not signed by the vendor"])
+    assert error.value.code == "not_genuine"
+    assert "was not given back: Another key holds it." in caplog.text
+
+
 def test_a_serial_without_a_lock_can_be_refused(open_with: Open) -> None:
     """requires_lock refuses the serial that any server could show."""
     with pytest.raises(InvalidLicense, match="not locked to this server"):

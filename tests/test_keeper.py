@@ -10,15 +10,17 @@ import zmq
 
 from als import keyfile
 from als.clock import Reading
+from als.protocol import Refusal
 from als_agents.client import Client, NoAnswer
 from als_agents.errors import ClientError, KeyChanged, ServerNotFound
 from als_agents.keeper import Keeper
-from als_agents.patience import SHUN_S
+from als_agents.patience import GIVE_BACK_S_MAX, SHUN_S
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session, State
 from als_agents.testing import FakeServer
 
 POLL_MS = 5_000  # far above what a loopback server needs to answer
+DOUBT = Refusal("not_genuine", "The license is not genuine: a test says so.")
 COMPUTER: Mapping[str, Any] = {"macs": [b"\x02\x00\x00\x00\x00\x01"], "host": "host", "address": ""}
 
 
@@ -41,14 +43,22 @@ class Bench:
         self.servers = [Server(server.host, server.port, server.key) for server in servers]
         self.searches = 0
         self.search_error: ClientError | None = None
+        self.doubted: list[FakeServer] = []  # whose grants are not believed
         self.told: list[tuple[str, Notice]] = []
         self.keeper = Keeper(
             find=self._find,
             identity=keyfile.generate(),
             computer=lambda host: COMPUTER,
-            on_notice=lambda session, notice: self.told.append((session.component, notice)),
+            on_notice=self._tell,
+            inspect=self._inspect,
             time=self.clock,
         )
+
+    def _tell(self, session: Session, notice: Notice) -> None:
+        self.told.append((session.component, notice))
+
+    def _inspect(self, session: Session, reply: Mapping[str, Any], server: Server) -> Refusal | None:
+        return DOUBT if server.key in [doubted.key for doubted in self.doubted] else None
 
     def _find(self) -> list[Server]:
         self.searches += 1
@@ -65,14 +75,16 @@ class Bench:
     def turn(self) -> None:
         """Do what is due, and wait for what that brings as long as something is under way."""
         self.keeper.pump()
-        while clients := self.keeper.waiting():
-            poller = zmq.Poller()
-            for client in clients:
-                for pollable in client.pollables:
-                    poller.register(pollable, zmq.POLLIN)
-            if not poller.poll(POLL_MS):
-                return
+        while self.keeper.waiting() and self.has_news():
             self.keeper.pump()
+
+    def has_news(self) -> bool:
+        """Wait until a reply has come or a connection ended; False when nothing happens for long."""
+        poller = zmq.Poller()
+        for client in self.keeper.waiting():
+            for pollable in client.pollables:
+                poller.register(pollable, zmq.POLLIN)
+        return bool(poller.poll(POLL_MS))
 
     def advance_to_deadline(self) -> None:
         """Let time pass until something is due, and do it."""
@@ -271,6 +283,130 @@ def test_a_release_goes_to_the_server_that_holds_the_license(first: FakeServer, 
         bench.advance_to_deadline()
     assert second.used("ATIES") == 0
     assert first.requests_for("release") == []
+    bench.keeper.close()
+
+
+def say_no(bench: Bench, server: FakeServer, way: str) -> None:
+    """Have a server's answer be a no, by its own word or because it is not believed."""
+    if way == "refuses":
+        server.refuse("no_free_license", "All 5 licenses of ATIES are in use.")
+    else:
+        bench.doubted.append(server)
+
+
+@pytest.mark.parametrize("way", ["refuses", "is not believed"])
+def test_a_no_of_another_server_does_not_end_a_license(way: str, first: FakeServer, second: FakeServer) -> None:
+    """While the server that granted is away, another one's no is no more than silence, and it is asked on."""
+    bench = Bench(first, second)
+    session = bench.session()
+    bench.turn()
+    say_no(bench, second, way)
+    first.stop()
+    for _ in range(5):
+        bench.advance_to_deadline()
+    assert (session.state, session.may_run) == (State.LATE, True)
+    assert bench.events == [Event.ACQUIRED, Event.LATE]
+    assert len(second.requests_for("renew")) >= 2
+    first.start()
+    bench.advance_to_deadline()
+    assert session.state is State.HELD
+    home = bench.keeper.home(session)
+    assert home is not None and home.port == first.port
+    bench.keeper.close()
+
+
+def test_a_license_that_runs_out_tells_of_the_other_servers_no(first: FakeServer, second: FakeServer) -> None:
+    """Where the first server stays away until renew_by, the loss is a lapse, and the second one's no its reason."""
+    bench = Bench(first, second)
+    first.period_s = 60
+    session = bench.session()
+    bench.turn()
+    say_no(bench, second, "refuses")
+    first.stop()
+    while session.is_held:
+        bench.advance_to_deadline()
+    message = f"The license was not renewed in time: {second.address} says: All 5 licenses of ATIES are in use."
+    assert bench.told[-1] == ("agent", Notice(Event.LOST, Refusal("lapsed", message)))
+    bench.keeper.close()
+
+
+def test_the_servers_behind_the_one_that_says_no_are_asked(first: FakeServer, second: FakeServer) -> None:
+    """A no that does not count stands in nobody's way: the next server may still grant."""
+    with FakeServer({"ATIES": 5}, name="third") as third:
+        bench = Bench(first, second, third)
+        session = bench.session()
+        bench.turn()
+        second.refuse("license_expired")
+        first.stop()
+        bench.advance_to_deadline()
+        assert session.state is State.HELD
+        assert third.used("ATIES") == 1
+        assert bench.events == [Event.ACQUIRED, Event.RENEWED]
+        bench.keeper.close()
+
+
+def test_how_long_another_server_wants_peace_delays_nothing(first: FakeServer, second: FakeServer) -> None:
+    """The retry_after_s of a no that does not count is not for the server that holds the license."""
+    bench = Bench(first, second)
+    session = bench.session()
+    bench.turn()
+    second.refuse("too_many", "One address took too many.", detail={"retry_after_s": 3_000})
+    first.stop()
+    bench.advance_to_deadline()
+    assert session.state is State.LATE
+    deadline = bench.keeper.next_deadline()
+    assert deadline is not None and deadline - bench.clock.now <= 1.0
+    bench.keeper.close()
+
+
+@pytest.mark.parametrize("way", ["refuses", "is not believed"])
+def test_the_server_that_granted_may_take_a_license_away(way: str, first: FakeServer, second: FakeServer) -> None:
+    """Its no is a loss at once, at whichever of its addresses it says so, and nobody else is asked."""
+    with first.twin() as twin:
+        bench = Bench(first, twin, second)
+        session = bench.session()
+        bench.turn()
+        first.stop()
+        say_no(bench, twin, way)
+        bench.advance_to_deadline()
+        assert session.state is State.REFUSED
+        assert bench.events == [Event.ACQUIRED, Event.LOST]
+        assert second.requests == []
+        bench.keeper.close()
+
+
+def test_before_a_license_any_servers_no_counts(first: FakeServer, second: FakeServer) -> None:
+    """Who holds nothing does not go from server to server until one says yes, at the start and after a loss."""
+    bench = Bench(first, second)
+    session = bench.session()
+    second.refuse("no_free_license")
+    first.stop()
+    bench.turn()
+    assert session.state is State.REFUSED
+    assert bench.events == [Event.REFUSED]
+    bench.keeper.close()
+
+
+@pytest.mark.parametrize("trouble", ["silence", "an end"])
+def test_a_seat_that_nobody_takes_back_delays_the_refusal_a_little(trouble: str, first: FakeServer) -> None:
+    """A server that falls silent, or ends, between a grant that is not believed and its release, is not waited for."""
+    bench = Bench(first)
+    session = bench.session()
+    bench.doubted.append(first)
+    bench.keeper.pump()
+    assert bench.has_news()
+    first.fall_silent()  # between its two answers
+    bench.keeper.pump()
+    first.await_requests("release")
+    if trouble == "silence":
+        started = bench.clock.now
+        bench.advance_to_deadline()
+        assert bench.clock.now - started <= GIVE_BACK_S_MAX
+    else:
+        first.stop()
+        bench.turn()
+    assert session.state is State.REFUSED
+    assert [notice.why for _, notice in bench.told] == [DOUBT]
     bench.keeper.close()
 
 

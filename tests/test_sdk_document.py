@@ -66,6 +66,11 @@ def test_a_program_of_the_manual_ends_with_the_reason(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "invalid license: All 0 licenses of ATIES are in use.\n")
 
 
+def test_what_a_vendor_copies_first_is_safe() -> None:
+    """The first program checks whose serials it is shown: without that a customer can license himself."""
+    assert "vendor_key=" in PROGRAMS[0][0] and "product_number=" in PROGRAMS[0][0]
+
+
 def test_the_manuals_agent_toml_is_read(tmp_path: Path) -> None:
     """The example of agent.toml says what it seems to say."""
     (text,) = re.findall(r"^```toml\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)

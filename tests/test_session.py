@@ -191,6 +191,50 @@ def test_silence_makes_it_late_and_the_end_makes_it_lost() -> None:
     assert one.lease is None
 
 
+CHANGED = Refusal("key_changed", "the key of office has changed")
+
+
+def lapse(*reasons: Refusal) -> Notice:
+    """Let a license of a minute run out in silence, for these reasons one after the other, and give its last notice."""
+    one = session()
+    ask(one, 0.0)
+    one.receive(renewed(renew_by=SERVER_TIME + 60), 0.0)
+    outputs: list[Output] = []
+    left = list(reasons)
+    while one.state is not State.SEEKING:
+        now = due(one)
+        outputs = one.on_timer(now)
+        if outputs and isinstance(outputs[0], Ask):
+            outputs = one.on_silence(now, left.pop(0) if left else NO_ANSWER)
+    (notice,) = outputs
+    assert isinstance(notice, Notice)
+    return notice
+
+
+@pytest.mark.parametrize("reasons", [[CHANGED], [NO_ANSWER, CHANGED], [CHANGED, NO_ANSWER]])
+def test_a_lapse_names_what_was_behind_the_silence(reasons: list[Refusal]) -> None:
+    """The code stays `lapsed`, and the sentence says what a person can mend, also if it was found out only once."""
+    assert lapse(*reasons) == Notice(
+        Event.LOST, Refusal("lapsed", "The license was not renewed in time: the key of office has changed")
+    )
+
+
+def test_a_lapse_names_the_last_reason_of_several() -> None:
+    """What was true at the end counts."""
+    assert lapse(Refusal("unavailable", "Too busy."), CHANGED).why == lapse(CHANGED).why
+
+
+def test_a_reason_from_before_the_last_renewal_is_forgotten() -> None:
+    """A license that was renewed since, and runs out in plain silence, is told as that."""
+    one = held()
+    ask(one, now := due(one))
+    one.on_silence(now, CHANGED)
+    ask(one, now := due(one))
+    one.receive(renewed(renew_by=SERVER_TIME + 60), now)
+    ask(one, due(one))
+    assert one.on_silence(now + 61.0)[-1] == Notice(Event.LOST, LAPSED)
+
+
 def test_the_end_comes_while_an_answer_is_awaited() -> None:
     """A request that stays open beyond renew_by does not keep the license; its answer brings it back."""
     one = session()

@@ -1,5 +1,6 @@
 """What programs give to the SDK, checked where it is given: later it would show in a thread, or at the first lease."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,13 @@ def expect(kind: type[Any] | UnionType, *, optional: bool = False, **given: obje
         if not (isinstance(value, kind) or (optional and value is None)):
             wanted = kind.__name__ if isinstance(kind, type) else str(kind)
             raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def expect_wait(wait_s: float) -> None:
+    """Check a time to wait. Raises TypeError, and ValueError for one that is not finite, or negative."""
+    expect(int | float, wait_s=wait_s)
+    if not 0 <= wait_s < math.inf:
+        raise ValueError(f"wait_s must be a finite number of seconds, 0 or more, not {wait_s}")
 
 
 def as_server(server: str | Sequence[str] | None) -> str | None:

@@ -13,13 +13,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from als import clock
-from als.keyfile import KeyFileError, KeyPair
+from als.keyfile import KeyPair
 from als.protocol import Refusal
 from als_agents import arguments
-from als_agents.errors import ClientError, NoAnswer, Refused
-from als_agents.license_thread import BAD_SETTINGS, LicenseThread
+from als_agents.errors import ClientError, NoAnswer, ServerNotFound
+from als_agents.license_log import LicenseLog
+from als_agents.license_thread import LicenseThread
 from als_agents.server import read_server_key
 from als_agents.session import LAPSED, NO_ANSWER, Event, Notice, Session, State
+from als_agents.silence import BAD_SETTINGS, error_of
 from als_agents.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -54,19 +56,23 @@ class InvalidLicense(Exception):
 class LicensedComponent:
     """A license for one component of a product on this computer, kept from `open` to `close`.
 
+    - `version`: what the server shows as the product's version on this computer, at most 64 bytes; it decides nothing.
     - `server`: HOST, HOST:PORT, or several; None takes ALS_SERVER, the stored parameters, or a search.
     - `server_key`: the server's public key, 40 characters or 32 bytes; nobody else is believed, nothing pinned.
-    - `works_offline`: silence never stops the component; None takes what the server's catalog said last.
-    - `vendor_key`, `product_number`: only serials that this vendor signed for this product count;
-      `requires_lock` wants them locked to their server.
+    - `works_offline`: silence never stops the component; None takes what the server's catalog says.
+    - `vendor_key`, `product_number`: only serials that this vendor signed for this product count, and without them
+      anybody's do; `requires_lock` wants them locked to their server.
     - `on_lost` is called with the InvalidLicense when the license is lost after `open`, `on_regained` when it is
-      back; both in the license's own thread.
-    - `release_on_close` gives the seat back at the end of each run.
-    - `computer` replaces this computer, as on the wire; `client_dir` the folder for keys and parameters,
-      `identity` this user's key pair.
+      back without another `open`; both in the license's own thread.
+    - `release_on_close` gives the seat back at `close`, or at the program's end, unless a signal kills it.
+    - `wait_s`: how long `open` waits for a first answer, in seconds; a server that is unavailable is asked again
+      until then. 0 asks and does not wait.
+    - `computer` replaces this computer, as on the wire (`identity.computer(environment={})` is this one, whatever
+      ALS_MACS and ALS_HOST say); `client_dir` the folder for keys and parameters, `identity` this user's key pair.
 
-    May be used from several threads. After a fork the child keeps what it knows until `renew_by`, and a license of
-    its own when it opens again.
+    It has one owner: entering `with`, or `open`, again changes nothing, and the first `close` or end of a `with` closes
+    it for all. May be used from several threads. After a fork the child keeps what it knows until `renew_by`, and a
+    license of its own when it opens again.
     """
 
     def __init__(
@@ -91,12 +97,13 @@ class LicensedComponent:
     ) -> None:
         """Raises TypeError for an argument of another type; ValueError for a vendor key that is none, or is missing.
 
-        Raises ImportError for one without `cryptography`.
+        Raises ValueError for a `wait_s` that is not finite, or negative; ImportError for a vendor key without
+        `cryptography`.
         """
         arguments.expect(str, product=product, component=component)
         arguments.expect(str, optional=True, version=version)
         arguments.expect(int, optional=True, product_number=product_number)
-        arguments.expect(int | float, wait_s=wait_s)
+        arguments.expect_wait(wait_s)
         arguments.expect(KeyPair, optional=True, identity=identity)
         arguments.expect(Mapping, optional=True, computer=computer)
         if requires_lock and vendor_key is None:
@@ -123,6 +130,7 @@ class LicensedComponent:
         self._outcome: Notice | None = None
         self._is_open = False
         self._lost: InvalidLicense | None = None
+        self._log = LicenseLog(product, component)
         _components.add(self)
 
     def __enter__(self) -> Self:
@@ -153,6 +161,11 @@ class LicensedComponent:
         return self.is_held and self._session is not None and self._session.state is State.SEEKING
 
     @property
+    def is_late(self) -> bool:
+        """Say whether heartbeats go unanswered: the license holds until `renew_by` and is lost then if none is."""
+        return self.is_held and self._session is not None and self._session.state is State.LATE
+
+    @property
     def lost(self) -> InvalidLicense | None:
         """Give the reason why the license was lost; None while it is held."""
         return self._lost
@@ -181,16 +194,21 @@ class LicensedComponent:
         if lost is not None:
             raise InvalidLicense(lost.code, lost.reason)
         if not self.is_held:
-            raise InvalidLicense(LAPSED.code, LAPSED.message)
+            lapse = LAPSED if self._session is None else self._session.lapse
+            raise InvalidLicense(lapse.code, lapse.message)
 
     def open(self) -> Self:
-        """Get the license and keep it; does nothing when it is held, asks anew when it was lost.
+        """Get the license and keep it; does nothing while it is held, asks anew where it was lost or has run out.
 
-        Raises InvalidLicense.
+        Raises InvalidLicense: the reason why there is none. In a callback it asks nobody, for the thread that would
+        do so is the one that calls: it raises the loss.
         """
+        thread = self._thread
+        if thread is not None and thread.is_current and not thread.is_stopping:
+            self.check()
+            return self
         with self._opening:
-            thread = self._thread
-            if thread is not None and (thread.is_stopping or (self._lost is not None and not thread.is_current)):
+            if self._thread is not None and (self._thread.is_stopping or not self.is_held):
                 self._stop()
             if self._thread is None:
                 self._start()
@@ -220,24 +238,34 @@ class LicensedComponent:
             self._stop()
 
     def release(self, wait_s: float = RELEASE_S_MAX) -> None:
-        """Give the license back, as an uninstaller does, and close. Raises Refused, NoAnswer: then it is kept.
+        """Give the license back, as an uninstaller does, and close.
 
-        The seat is free when the last licensed component of the product on this computer was released.
+        The seat is free when the last licensed component of the product on the computer was released. `wait_s` is
+        how long the servers may take to confirm it; a search for them comes on top. Raises ClientError, and what is
+        open stays open: Refused for a server's no (`not_holder`), NoAnswer when nobody confirms it, KeyChanged and
+        others for settings that cannot work. Raises RuntimeError in a callback, ValueError for a `wait_s` that is none.
         """
+        arguments.expect_wait(wait_s)
         with self._opening:
             if self._thread is None:
-                names = {"product": self.product, "component": self.component}
-                self._make_workplace().ask_for_computer("release", **names)
+                self._release_unopened(wait_s)
                 self._is_open = False  # in a fork's child
                 return
             if self._thread.is_current:
                 raise RuntimeError("release waits for the license's thread, so it can't be called from on_lost")
             try:
                 self._release(wait_s)
-            except NoAnswer:
+            except ClientError:
                 self._thread.keep()
                 raise
             self._stop()
+
+    def _release_unopened(self, wait_s: float) -> None:
+        names = {"product": self.product, "component": self.component}
+        try:
+            self._make_workplace().ask_for_computer("release", within_s=wait_s, **names)
+        except ServerNotFound as error:
+            raise NoAnswer(str(error)) from error
 
     def _make_workplace(self) -> Workplace:
         key = self._server_key
@@ -257,7 +285,7 @@ class LicensedComponent:
             works_offline = self._works_offline
             if works_offline is None:
                 works_offline = workplace.parameters.read().works_offline(self.product, self.component)
-        except (ClientError, KeyFileError) as error:
+        except ClientError as error:
             raise InvalidLicense(BAD_SETTINGS, str(error)) from error
         reference = weakref.ref(self)
         thread = LicenseThread(
@@ -268,18 +296,19 @@ class LicensedComponent:
             version=self.version,
             works_offline=works_offline,
             vendor=self._vendor,
-            remembers_catalog=self._works_offline is None,
+            follows_catalog=self._works_offline is None,
         )
         self._outcome, self._lost, self._is_open = None, None, False
         self._thread, self._session = thread, thread.session
-        self._finalizer = weakref.finalize(self, thread.stop)  # for a forgotten close, and the program's end
+        end = thread.release_and_stop if self._release_on_close else thread.stop
+        self._finalizer = weakref.finalize(self, end)  # for a forgotten close, and the program's end
         thread.start()
 
     def _stop(self) -> None:
         thread, self._thread = self._thread, None
         self._is_open = False
-        if thread is not None and self._finalizer is not None:
-            self._finalizer()
+        if thread is not None and self._finalizer is not None and self._finalizer.detach() is not None:
+            thread.stop()
 
     def _await_license(self) -> None:
         """Wait for the first outcome that decides. Raises InvalidLicense for a no, and for silence that matters."""
@@ -309,34 +338,38 @@ class LicensedComponent:
             if notice.event is Event.RELEASED:
                 return
             if notice.event is Event.NOT_RELEASED and notice.why is not None:
-                if notice.why.code == NO_ANSWER.code:
-                    break
-                raise Refused(*notice.why)
+                raise error_of(notice.why)
         raise NoAnswer(f"no license server confirmed the release within {wait_s:g} s")
 
     def _next_outcome(self, deadline: float) -> Notice | None:
         """Wait for an outcome; None when there is none by the deadline."""
         with self._told:
-            self._told.wait_for(lambda: self._outcome is not None, max(0.0, deadline - clock.monotonic_s()))
+            left_s = min(max(0.0, deadline - clock.monotonic_s()), threading.TIMEOUT_MAX)
+            self._told.wait_for(lambda: self._outcome is not None, left_s)
             outcome, self._outcome = self._outcome, None
             return outcome
 
     def _listen(self, notice: Notice) -> None:
         """Take a notice from the license's thread."""
+        self._log.note(notice, self.renew_by)
         call: Callable[[], object] | None = None
         with self._told:
+            was_lost = self._lost is not None
             if notice.event is Event.ACQUIRED:
-                if self._lost is not None:
+                if was_lost:
                     self._lost, call = None, self._on_regained
                 self._is_open = True
             elif notice.event in (Event.LOST, Event.REFUSED) and self._is_open and notice.why is not None:
                 lost = InvalidLicense(notice.why.code, notice.why.message)
-                if self._lost is None and self._on_lost is not None:
+                if not was_lost and self._on_lost is not None:
                     call = _bind(self._on_lost, lost)
                 self._lost = lost
             if notice.event in _OUTCOMES:
                 self._outcome = notice
                 self._told.notify_all()
+            is_loss = self._lost is not None and not was_lost
+        if is_loss and notice.why is not None:
+            self._log.lose(notice.why)
         if call is not None:
             try:
                 call()

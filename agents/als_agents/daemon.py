@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from als_agents import flags
+from als_agents.catalog_news import CatalogNews
 from als_agents.commands import EXIT_DONE, complain
 from als_agents.flags import License
 from als_agents.keeper import Keeper
@@ -43,6 +44,7 @@ class Daemon:
             computer=workplace.computer,
             on_notice=self._on_notice,
         )
+        self._news = CatalogNews(self._keeper, workplace.parameters)
         facts = workplace.parameters.read()
         self._sessions = [
             Session(
@@ -79,6 +81,7 @@ class Daemon:
             self._keeper.release(session)
 
     def _on_notice(self, session: Session, notice: Notice) -> None:
+        self._news.after(session, notice)
         line = self._line(session, notice)
         if line:
             level = _ERROR if notice.event in _BAD_NEWS else _WARNING if notice.event in _WARNINGS else _INFO

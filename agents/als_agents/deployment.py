@@ -44,7 +44,10 @@ class Seats(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """What became of one target: a lease and "granted" or "already_held", or a refusal's code and message."""
+    """What became of one target: "granted" or "already_held" with the lease, or a refusal's code and message.
+
+    The lease is None, and `result` "not_counted", where the component takes no license.
+    """
 
     target: Target
     result: str
@@ -54,14 +57,14 @@ class Deployment(NamedTuple):
     @property
     def is_licensed(self) -> bool:
         """Say whether the target may be deployed to."""
-        return self.lease is not None
+        return self.lease is not None or self.result == "not_counted"
 
 
 class DeploymentServer:
     """Acquires licenses for other computers. `server` is chosen once and kept for later deployments.
 
     Arguments as of LicensedComponent. May be used from several threads, whose requests go one after the other.
-    Raises ClientError, KeyFileError.
+    Raises ClientError.
     """
 
     def __init__(
@@ -152,8 +155,10 @@ class DeploymentServer:
 
     @property
     def server(self) -> Server:
-        """Give the server that answered last. Raises ClientError when none can be found."""
+        """Give the server that answered last; asks for one where none has yet. Raises ClientError when none answers."""
         with self._asking:
+            if not self._connected().has_answer:
+                self._ask("hello")
             return self._connected().server
 
     def _connected(self) -> Caller:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from als.keyfile import KeyFileError
+
 
 class ClientError(Exception):
     """The base of all of them."""
@@ -82,3 +84,7 @@ class FolderUnusable(ClientError):
         """Say which file, and what the system said."""
         reason = error.strerror or str(error)
         return cls(f"{path} cannot be used ({reason}); mend it, or set ALS_CLIENT_DIR to another folder")
+
+
+class KeyPairUnusable(FolderUnusable, KeyFileError):
+    """This client's own key pair cannot be read; a KeyFileError, too, as of key files that somebody has named."""

@@ -1,6 +1,7 @@
 """`als-agent exec`: runs a program only while it is licensed, and ends as the program does."""
 
 import argparse
+import logging
 import os
 import queue
 import shutil
@@ -16,6 +17,7 @@ from types import FrameType
 from als_agents import flags
 from als_agents.commands import complain
 from als_agents.component import InvalidLicense, LicensedComponent
+from als_agents.license_log import LOGGER_NAME
 
 EXIT_NOT_LICENSED = 125  # as `timeout` and `nice` say that they themselves failed
 EXIT_CANNOT_RUN = 126
@@ -35,6 +37,7 @@ def execute(settings: argparse.Namespace) -> int:
     missing = _why_not_runnable(program[0])
     if missing is not None:  # before a seat is taken for it
         return missing
+    logging.getLogger(LOGGER_NAME).setLevel(logging.ERROR)  # a loss is told in words of our own
     lost: queue.SimpleQueue[InvalidLicense | None] = queue.SimpleQueue()
     license_ = LicensedComponent(
         product,

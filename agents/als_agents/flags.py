@@ -249,6 +249,14 @@ def add(parser: argparse.ArgumentParser, *names: str, group: str = "") -> None:
             target.add_argument(setting.flag, metavar=setting.metavar, help=text)
 
 
+def add_unneeded(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add flags that a command takes, as its neighbors do, and does nothing with; they are not resolved."""
+    for name in names:
+        setting = SETTINGS[name]
+        text = f"{setting.help}; not needed here [default: {setting.shown}]"
+        parser.add_argument(setting.flag, dest=f"unneeded_{name}", metavar=setting.metavar, help=text)
+
+
 def resolve(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> argparse.Namespace:
     """Fill in what no flag said, and check everything. Raises BadSettings, naming flag, variable or file and key."""
     values = vars(arguments)

@@ -6,6 +6,7 @@ waits, but for the search for servers: `pump` does what can be done, `next_deadl
 
 import heapq
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,17 @@ from typing import Any
 from als import clock, keyfile
 from als.protocol import PIPELINE_REQUESTS_MAX, Refusal
 from als_agents.client import Client, Context
-from als_agents.errors import ClientError, KeyChanged, NoAnswer, NotTrusted, Refused
-from als_agents.patience import SHUN_S, patience_s
+from als_agents.errors import ClientError, NoAnswer, Refused
+from als_agents.patience import GIVE_BACK_S_MAX, SHUN_S, patience_s
 from als_agents.server import Server
-from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session
+from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session, read_refusal
+from als_agents.silence import why_silent
 
 REPLIES_PER_PUMP_MAX = 1_000  # so that timers have their turn under any load
 
 Reply = dict[str, Any]
+
+logger = logging.getLogger("als_agents")
 
 
 @dataclass(eq=False)
@@ -44,6 +48,7 @@ class _Attempt:
     request_id: int = 0
     give_up_at: float = math.inf
     why: Refusal = NO_ANSWER
+    doubt: Refusal | None = None  # the peer's grant is not believed, and its seat is being given back
 
     @property
     def peer(self) -> _Peer:
@@ -56,9 +61,10 @@ class Keeper:
 
     `find` gives the servers, the preferred first, or raises ClientError; it may take seconds, and is called at the
     start and after a round in which all were silent. Servers with one key are one server with several addresses: a
-    license that it granted is held at all of them. `explain` finds out what is behind the silence of a server.
-    `computer` makes the computer as on the wire, for a server's host. `inspect` may turn a reply that grants into a
-    refusal: its owner does not believe the server.
+    license that it granted is held at all of them, and no other server can take it away: as long as it lasts, another
+    one's no is silence. `explain` finds out what is behind the silence of a server. `computer` makes the computer as
+    on the wire, for a server's host. `inspect` may turn a reply that grants into a refusal: its owner does not
+    believe the server. A seat that was taken by that goes back; one that was held before stays, others may live on it.
     """
 
     def __init__(
@@ -210,7 +216,6 @@ class Keeper:
 
     def _ask_next(self, attempt: _Attempt) -> None:
         """Send an attempt's request to the next server that takes it; end the attempt when none is left."""
-        session = attempt.session
         while (peer := self._next_peer(attempt)) is not None:
             attempt.tried.append(peer)
             following = self._next_peer(attempt)
@@ -224,12 +229,16 @@ class Keeper:
                 self._end(attempt, why_silent(error))
                 return
             if request_id is not None:
-                attempt.request_id, peer.pending[request_id] = request_id, attempt
-                attempt.give_up_at = self.now() + timeout_s
-                self._schedule(session)
+                self._await(attempt, request_id, timeout_s)
                 return
             peer.shunned_until = self.now() + SHUN_S
         self._end(attempt, self._why_silent(attempt))
+
+    def _await(self, attempt: _Attempt, request_id: int, timeout_s: float) -> None:
+        """Wait for the reply to a request of an attempt that was sent to its peer."""
+        attempt.request_id, attempt.peer.pending[request_id] = request_id, attempt
+        attempt.give_up_at = self.now() + timeout_s
+        self._schedule(attempt.session)
 
     def _fields(self, attempt: _Attempt, timeout_s: float) -> dict[str, Any]:
         """Make the keys of an attempt's request to its peer. Raises ClientError, OSError."""
@@ -303,17 +312,75 @@ class Keeper:
     def _on_reply(self, attempt: _Attempt, reply: Reply) -> None:
         peer, session = attempt.peer, attempt.session
         peer.shunned_until = -math.inf
+        if attempt.doubt is not None:
+            self._end_doubt(attempt, None if reply["ok"] else reply["message"])
+            return
         if not reply["ok"] and reply["code"] == "unavailable":
             detail = reply.get("detail")
             attempt.why = Refusal("unavailable", reply["message"], detail if isinstance(detail, dict) else {})
             self._ask_next(attempt)
             return
-        if reply["ok"] and attempt.ask.operation == "renew":
-            if self._inspect is not None and (refusal := self._inspect(session, reply, peer.server)):
-                self._end(attempt, {"ok": False, **refusal._asdict()})
+        if not reply["ok"]:
+            self._refuse(attempt, read_refusal(reply))
+            return
+        if attempt.ask.operation == "renew":
+            doubt = None if self._inspect is None else self._inspect(session, reply, peer.server)
+            if doubt is not None:
+                if reply.get("result") != "granted" or not self._give_back(attempt, doubt):
+                    self._refuse(attempt, doubt)
                 return
             self._homes[session] = peer
         self._end(attempt, reply)
+
+    def _refuse(self, attempt: _Attempt, refusal: Refusal) -> None:
+        """End an attempt by a server's no; ask the next where that no is not for this server to say."""
+        if self._holds_elsewhere(attempt):
+            if attempt.why is NO_ANSWER:
+                says = f"{attempt.peer.server} says: {refusal.message}"  # the first in the list is looked at first
+                attempt.why = refusal._replace(message=says)
+            self._ask_next(attempt)
+        else:
+            self._end(attempt, {"ok": False, **refusal._asdict()})
+
+    def _give_back(self, attempt: _Attempt, doubt: Refusal) -> bool:
+        """Send a release for the seat that was granted just now; say whether it could be sent.
+
+        The session hears of the doubt when that is done: its owner may close every connection then.
+        """
+        peer, ask = attempt.peer, attempt.ask
+        try:
+            fields = {"product": ask.fields["product"], "component": ask.fields["component"]}
+            fields |= {"computer": self._computer(peer.server.host), "patience_ms": int(GIVE_BACK_S_MAX * 1000)}
+            request_id = self._send(peer, "release", fields)
+        except (ClientError, OSError):
+            request_id = None
+        if request_id is not None:
+            attempt.doubt = doubt
+            self._await(attempt, request_id, GIVE_BACK_S_MAX)
+        return request_id is not None
+
+    def _end_doubt(self, attempt: _Attempt, trouble: str | None) -> None:
+        """Refuse what was doubted, now that its seat was given back, or was not because of `trouble`."""
+        assert attempt.doubt is not None
+        product, server = attempt.session.product, attempt.peer.server
+        if trouble is None:
+            logger.info("a seat of %s that %s granted was not believed and given back", product, server)
+        else:
+            logger.warning("a seat of %s that %s granted was not given back: %s", product, server, trouble)
+        doubt, attempt.doubt = attempt.doubt, None
+        self._refuse(attempt, doubt)
+
+    def _go_on(self, attempt: _Attempt) -> None:
+        """Go on after the silence of the server that was asked."""
+        if attempt.doubt is not None:
+            self._end_doubt(attempt, "nobody confirmed it")
+        else:
+            self._ask_next(attempt)
+
+    def _holds_elsewhere(self, attempt: _Attempt) -> bool:
+        """Say whether another server than the one that is being asked has granted what the session still holds."""
+        home = self.home(attempt.session)
+        return home is not None and attempt.session.is_held and home.key != attempt.peer.server.key
 
     def _abandon(self, peer: _Peer) -> None:
         """Ask elsewhere at once for all that was under way on a connection that has ended."""
@@ -322,7 +389,7 @@ class Keeper:
         peer.client.close()
         peer.pending.clear()
         for attempt in attempts:
-            self._ask_next(attempt)
+            self._go_on(attempt)
 
     def _give_up(self, attempt: _Attempt) -> None:
         """Stop waiting for a server that is silent, and ask the next."""
@@ -332,7 +399,7 @@ class Keeper:
         peer.pending.pop(attempt.request_id, None)
         if not any(isinstance(pending, _Attempt) for pending in peer.pending.values()):
             self._abandon(peer)  # with the connection goes what is still in it: nothing is delivered minutes later
-        self._ask_next(attempt)
+        self._go_on(attempt)
 
     def _end(self, attempt: _Attempt, outcome: Reply | Refusal) -> None:
         """Tell the session how its request ended: a reply, or why there is none."""
@@ -345,16 +412,3 @@ class Keeper:
         else:
             self._handle(session, session.receive(outcome, now))
         self._schedule(session)
-
-
-def why_silent(error: ClientError | OSError) -> Refusal:
-    """Say why there is no server to ask.
-
-    A changed key is silence too: a stranger on the network must not be able to do more than unplug the cable.
-    """
-    if isinstance(error, KeyChanged):
-        return Refusal("key_changed", str(error))
-    if isinstance(error, NotTrusted):
-        return Refusal("not_trusted", str(error))
-    is_settings = isinstance(error, ClientError) and error.exit_code != NoAnswer.exit_code
-    return Refusal("bad_settings" if is_settings else "no_server", str(error))

@@ -5,7 +5,7 @@ from pathlib import Path
 from als import folders, keyfile
 from als.keyfile import KeyFileError, KeyPair
 from als_agents import documents
-from als_agents.errors import FolderUnusable
+from als_agents.errors import FolderUnusable, KeyPairUnusable
 
 OWN_NAME = "agent"
 
@@ -31,7 +31,7 @@ def identity_for(
 def own_pair(folder: Path | None = None) -> KeyPair:
     """Read this user's own key pair from the client's folder; the first of all processes makes it.
 
-    Raises KeyFileError, FolderUnusable.
+    Raises KeyPairUnusable, FolderUnusable.
     """
     own = folder if folder is not None else folders.client_dir()
     path = own / f"{OWN_NAME}.key_secret"
@@ -41,6 +41,8 @@ def own_pair(folder: Path | None = None) -> KeyPair:
             with documents.locked(path):  # of two processes one makes it, the other reads it
                 return keyfile.read_or_make(own, OWN_NAME)
         return keyfile.read(path)
+    except KeyFileError as error:
+        raise KeyPairUnusable(str(error)) from None
     except OSError as error:
         raise FolderUnusable.of(path, error) from None
 

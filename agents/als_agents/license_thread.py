@@ -3,7 +3,6 @@
 It knows how the parts fit, not what a program does with the news. `listen` is called in its thread.
 """
 
-import contextlib
 import logging
 import random
 import threading
@@ -12,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from als import clock
 from als.protocol import Refusal
-from als_agents.errors import ClientError
+from als_agents.catalog_news import CatalogNews
 from als_agents.keeper import Keeper
 from als_agents.loop import Loop
 from als_agents.server import Server
 from als_agents.session import Event, Notice, Session
+from als_agents.silence import BAD_SETTINGS
 from als_agents.workplace import Workplace
 
 if TYPE_CHECKING:
     from als_agents.genuine import Vendor
 
+RELEASE_AT_END_S_MAX = 3.0  # a program that ends is not held up for longer by a server that is away
 THREAD_END_S_MAX = 10.0  # the thread is a daemon: what it does beyond this dies with the program
-
-BAD_SETTINGS = "bad_settings"  # in place of a server's code: what was given cannot work
 
 logger = logging.getLogger("als_agents")
 
@@ -42,13 +41,11 @@ class LicenseThread:
         version: str | None = None,
         works_offline: bool = False,
         vendor: "Vendor | None" = None,
-        remembers_catalog: bool = False,
+        follows_catalog: bool = False,
     ) -> None:
-        """With `remembers_catalog` the server is asked what its catalog says, for days without a server."""
-        self._workplace = workplace
+        """With `follows_catalog` `works_offline` is what the server's catalog says, as soon as it has said it."""
         self._listen = listen
         self._vendor = vendor
-        self._remembers_catalog = remembers_catalog
         self._keeper = Keeper(
             find=workplace.find,
             explain=workplace.explain,
@@ -66,7 +63,9 @@ class LicenseThread:
             works_offline=works_offline,
             always_wants_lease=vendor is not None,
         )
+        self._news = CatalogNews(self._keeper, workplace.parameters) if follows_catalog else None
         self._loop = Loop(self._keeper)
+        self._released = threading.Event()  # or not, but there is an answer
         self._thread = threading.Thread(target=self._run, name=f"als {product}/{component}", daemon=True)
 
     @property
@@ -92,7 +91,15 @@ class LicenseThread:
 
     def release(self) -> None:
         """Begin to give the license back; RELEASED or NOT_RELEASED tells how it ended."""
+        self._released.clear()
         self._loop.call(lambda: self._keeper.release(self.session))
+
+    def release_and_stop(self) -> None:
+        """Give back what is held, if that can be done in a few seconds, and end. Raises nothing, says nothing."""
+        if self.session.is_held and not self.is_current and not self.is_stopping:
+            self.release()
+            self._released.wait(RELEASE_AT_END_S_MAX)
+        self.stop()
 
     def keep(self) -> None:
         """Withdraw `release`, which nobody has confirmed: the license is asked for again at once."""
@@ -113,19 +120,11 @@ class LicenseThread:
             self._listen(Notice(Event.REFUSED, Refusal(BAD_SETTINGS, why)))
 
     def _on_notice(self, session: Session, notice: Notice) -> None:
-        if notice.event is Event.ACQUIRED and self._remembers_catalog:
-            self._keeper.ask_home(session, "hello", self._remember)
+        if self._news is not None:
+            self._news.after(session, notice)
+        if notice.event in (Event.RELEASED, Event.NOT_RELEASED):
+            self._released.set()
         self._listen(notice)
-
-    def _remember(self, reply: Mapping[str, Any]) -> None:
-        products = reply.get("products")
-        if not isinstance(products, list):
-            return
-        with contextlib.suppress(TypeError, AttributeError):  # a server that tells nonsense is not remembered
-            try:
-                self._workplace.parameters.remember_catalog(products)
-            except ClientError as error:
-                logger.warning("what the server's catalog says is not kept: %s", error)
 
     def _inspect(self, session: Session, reply: Mapping[str, Any], server: Server) -> Refusal | None:
         assert self._vendor is not None

@@ -23,11 +23,15 @@ exec ends as its program does; 125 when not licensed, 126 and 127 when the progr
 
 
 class Command(NamedTuple):
-    """One command: what it calls with the resolved settings, which it has, and the forms of its output."""
+    """One command: what it calls with the resolved settings, which it has, and the forms of its output.
+
+    `unneeded` are settings that it takes only because the other commands do.
+    """
 
     call: Callable[[argparse.Namespace], int]
     summary: str
     settings: tuple[str, ...] = ()
+    unneeded: tuple[str, ...] = ()
     has_computer: bool = True
     has_forms: bool = True
 
@@ -35,7 +39,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "acquire": Command(commands.acquire, "take a license, or share the one that the computer has", LICENSE),
     "renew": Command(commands.renew, "renew the license, as each run of the component does", LICENSE),
-    "check": Command(commands.check, "ask whether licenses are free, and take none", ("product",)),
+    "check": Command(commands.check, "ask whether licenses are free, and take none", LICENSE[:1], LICENSE[1:2]),
     "release": Command(commands.release, "give the license back, as an uninstallation does", LICENSE[:2]),
     "run": Command(
         daemon.run,
@@ -49,9 +53,13 @@ COMMANDS = {
         (*LICENSE, "works_offline", "on_lost", "grace", "release_at_end"),
         has_forms=False,
     ),
-    "identity": Command(commands.show_identity, "show what is sent for this computer, and why"),
+    "identity": Command(commands.show_identity, "show what is sent for this computer, and why", unneeded=LICENSE[:2]),
     "configure": Command(
-        configure.configure, "choose the license server and store it", has_computer=False, has_forms=False
+        configure.configure,
+        "choose the license server and store it",
+        unneeded=LICENSE[:2],
+        has_computer=False,
+        has_forms=False,
     ),
 }
 
@@ -72,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(call=command.call)
         if command.settings:
             flags.add(one, *command.settings)
+        flags.add_unneeded(one, *command.unneeded)
         if name == "configure":
             one.add_argument("--search", action="store_true", help="search the local network, and do not ask")
         flags.add(one, *CONNECTION, group="connection")

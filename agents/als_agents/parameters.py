@@ -69,7 +69,7 @@ class ParametersFile:
 
         Writes only when something is new, so it may be called after every hello. Raises FolderUnusable.
         """
-        facts = dict(_facts(products))
+        facts = facts_of(products)
         if facts.items() <= dict(self.read().components).items():
             return
         self._change(lambda old: replace(old, components={**old.components, **facts}))
@@ -78,14 +78,16 @@ class ParametersFile:
         documents.change(self.path, _parse, Parameters(), lambda old: _as_json(edit(old)))
 
 
-def _facts(products: Iterable[Mapping[str, Any]]) -> Iterable[tuple[tuple[str, str], ComponentFacts]]:
-    """Take the facts out of a hello's products."""
-    for product in products:
-        for row in product.get("components", ()):
-            product_code, code = product.get("code"), row.get("code")
-            if type(product_code) is str and type(code) is str:
-                facts = ComponentFacts(row.get("licensed") is not False, row.get("works_offline") is True)
-                yield (product_code, code), facts
+def facts_of(products: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], ComponentFacts]:
+    """Take the facts out of a hello's products, by (product code, component code). Raises TypeError, AttributeError."""
+    return {
+        (product["code"], row["code"]): ComponentFacts(
+            row.get("licensed") is not False, row.get("works_offline") is True
+        )
+        for product in products
+        for row in product.get("components", ())
+        if type(product.get("code")) is str and type(row.get("code")) is str
+    }
 
 
 def _parse(document: Any) -> Parameters:

@@ -8,6 +8,7 @@ from als_agents.server import Server
 ANSWER_S_MAX = 5.0  # the last one that is left gets so long
 NEXT_SERVER_S_MAX = 2.5  # before another server, which counts for itself; so a fleet has moved within 3 s
 NEXT_ADDRESS_S_MAX = 1.0  # before another address of the same server: moving costs nothing, so two may be dead
+GIVE_BACK_S_MAX = 2.0  # who has just granted a seat takes it back in milliseconds, or hangs: nobody waits for that
 SHUN_S = 60.0  # a server that was silent is asked last for so long; then the preferred one has its turn again
 
 

@@ -42,7 +42,7 @@ class Input(Enum):
 
     GRANT = "grant"
     REFUSAL = "refusal"
-    SILENCE = "silence"  # no server answered, or all that did are unavailable
+    SILENCE = "silence"  # no server answered, or none whose word counts: all are unavailable, or another granted it
     END = "end"  # renew_by has passed
     RELEASE = "release"
 
@@ -92,7 +92,7 @@ class Ask(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """An event and, where it is bad news, why: a server's refusal, NO_ANSWER or LAPSED."""
+    """An event and, where it is bad news, why: a server's refusal, what is behind a silence, or a lapse."""
 
     event: Event
     why: Refusal | None = None
@@ -143,18 +143,29 @@ class Session:
         self._end: float | None = None
         self._failures = 0
         self._silent_since = now
+        self._silence = NO_ANSWER  # what was found out last of the silence that lasts
         self._wants_release = False
+
+    @property
+    def is_held(self) -> bool:
+        """Say whether a server has granted what neither its time nor a no has ended since."""
+        return self.state in (State.HELD, State.LATE)
 
     @property
     def may_run(self) -> bool:
         """Say whether the component may run now."""
-        if self.state is State.SEEKING:
-            return self.works_offline
-        return self.state in (State.HELD, State.LATE)
+        return self.is_held or (self.state is State.SEEKING and self.works_offline)
 
     def may_run_at(self, now: float) -> bool:
         """Say whether the component may run at `now`, even if nobody has called `on_timer` since."""
         return self.may_run and (self.works_offline or self._end is None or now < self._end)
+
+    @property
+    def lapse(self) -> Refusal:
+        """Say why the license ends, or has ended, where it does by time: "lapsed", and what was behind the silence."""
+        if self._silence is NO_ANSWER:
+            return LAPSED
+        return LAPSED._replace(message=f"The license was not renewed in time: {self._silence.message}")
 
     @property
     def is_waiting(self) -> bool:
@@ -197,11 +208,13 @@ class Session:
         return self._receive_grant(grant)
 
     def on_silence(self, now: float, why: Refusal = NO_ANSWER) -> list[Output]:
-        """Take note that no server has answered in time, or that the ones which did are `unavailable`."""
+        """Take note that no server has answered in time, or none whose word counts; `why` is what is known of it."""
         if self._asked is None:
             return []
         released = self._asked == "release"
         self._asked = None
+        if why is not NO_ANSWER:  # which says nothing new: the reason is looked into now and then
+            self._silence = why
         self._try_at(now, _retry_after_s(why) + self._source.uniform(0.0, self._backoff_s(now)))
         notices = self._apply(Input.SILENCE, why)
         if released:
@@ -238,7 +251,7 @@ class Session:
         return Ask("renew", {**names, "version": self.version, "want_lease": wants_lease or None})
 
     def _receive_grant(self, grant: _Grant) -> list[Output]:
-        self._asked, self._failures, self.refusal = None, 0, None
+        self._asked, self._failures, self._silence, self.refusal = None, 0, NO_ANSWER, None
         self.heartbeat_s = grant.heartbeat_s
         self.renew_by = grant.renew_by
         self.lease = grant.lease or self.lease
@@ -258,7 +271,7 @@ class Session:
         if refusal.code == "unavailable":
             return self.on_silence(now, refusal)
         released = self._asked == "release"
-        self._asked, self._failures, self.refusal = None, 0, refusal
+        self._asked, self._failures, self._silence, self.refusal = None, 0, NO_ANSWER, refusal
         if released:
             self._wants_release = False
             self._next_try = now + self.heartbeat_s
@@ -275,11 +288,11 @@ class Session:
     def _end_if_due(self, now: float) -> list[Output]:
         if self._end is None or now < self._end:
             return []
-        return self._apply(Input.END, LAPSED)
+        return self._apply(Input.END, self.lapse)
 
     def _apply(self, happened: Input, why: Refusal | None = None) -> list[Output]:
         self.state, event = TRANSITIONS[self.state, happened]
-        if self.state not in (State.HELD, State.LATE):
+        if not self.is_held:
             self.lease, self.renew_by, self._end = None, None, None
         if event is None:
             return []
@@ -299,6 +312,9 @@ def read_refusal(reply: Mapping[str, Any]) -> Refusal:
 
 
 def _retry_after_s(refusal: Refusal) -> float:
+    """Give how long a server asks to be left alone; another one's no asks nothing of the one that is awaited."""
+    if refusal.code != "unavailable":
+        return 0.0
     value = refusal.detail.get("retry_after_s")
     if type(value) is not int and type(value) is not float:
         return 0.0

@@ -3,6 +3,7 @@
 It joins the parts for the SDK, the commands and the deployment server, and sends single requests with failover.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -27,7 +28,7 @@ Computer = Mapping[str, Any]
 class Workplace:
     """What a program works with. `server` is a server argument (commas between several), None to find one.
 
-    `computer` replaces this computer: a deployment's target, or a simulated one. Raises KeyFileError,
+    `computer` replaces this computer: a deployment's target, or a simulated one. Raises KeyPairUnusable,
     FolderUnusable and BadServerArgument.
     """
 
@@ -87,17 +88,23 @@ class Workplace:
             reply = caller.ask(operation, lambda server: fields)
             return reply, caller.server
 
-    def ask_for_computer(self, operation: str, **fields: Any) -> tuple[dict[str, Any], Server]:
-        """Send one request that names the computer; otherwise as `ask`."""
+    def ask_for_computer(
+        self, operation: str, *, within_s: float = math.inf, **fields: Any
+    ) -> tuple[dict[str, Any], Server]:
+        """Send one request that names the computer; otherwise as `ask`.
+
+        `within_s` is how long all servers together may take, once they are found; then it raises NoAnswer.
+        """
         with Caller(self.find(), self.pair, self.explain) as caller:
-            reply = caller.ask(operation, lambda server: {**fields, "computer": self.computer(server.host)})
+            give_up_at = clock.monotonic_s() + within_s
+            reply = caller.ask(operation, lambda server: {**fields, "computer": self.computer(server.host)}, give_up_at)
             return reply, caller.server
 
 
 class Caller:
     """Blocking requests to several servers: to the preferred one, to the next when it is silent, later back again.
 
-    `server` is the one that answered last.
+    `server` is the one that answered last, the preferred one as long as `has_answer` is false.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Caller:
     ) -> None:
         assert servers, "a search gives at least one server, or raises"
         self.server = servers[0]
+        self.has_answer = False
         self._servers = list(servers)
         self._clients = {
             server: Client(server.host, server.port, server.key, pair, reconnects=False) for server in servers
@@ -130,29 +138,36 @@ class Caller:
         for client in self._clients.values():
             client.close()
 
-    def ask(self, operation: str, fields: Callable[[Server], Mapping[str, Any]]) -> dict[str, Any]:
+    def ask(
+        self, operation: str, fields: Callable[[Server], Mapping[str, Any]], give_up_at: float = math.inf
+    ) -> dict[str, Any]:
         """Send a request, with the fields that `fields` makes for a server, until one answers.
 
         Raises Refused, its code `unavailable` only when every server that answered said so; KeyChanged and
-        ServerNotFound when none answered.
+        ServerNotFound when none answered; NoAnswer when none has by `give_up_at`, in monotonic seconds.
         """
         now = clock.monotonic_s()
         left = sorted(self._servers, key=lambda server: self._shunned_until.get(server, now) > now)
         busy: Refused | None = None
         for server, following in zip_longest(left, left[1:]):
+            left_s = give_up_at - clock.monotonic_s()
+            if left_s <= 0:
+                break
             try:
-                reply = self._request(server, operation, patience_s(server, following), fields(server))
+                reply = self._request(server, operation, min(patience_s(server, following), left_s), fields(server))
             except NoAnswer:
                 self._shunned_until[server] = clock.monotonic_s() + SHUN_S
                 continue
             except Refused as refused:
                 if refused.code != "unavailable":
-                    self.server = server
+                    self.server, self.has_answer = server, True
                     raise
                 busy = refused
                 continue
-            self.server = server
+            self.server, self.has_answer = server, True
             return reply
+        if busy is None and clock.monotonic_s() >= give_up_at:
+            raise NoAnswer(f"{left[0]} did not answer in time; check that it runs there, and try again")
         raise busy if busy is not None else self._explain(left[0])
 
     def _request(self, server: Server, operation: str, timeout_s: float, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,11 +38,13 @@ def deploy(deployment_server: DeploymentServer) -> int:
     results: Counter[str] = Counter()
     for deployment in deployment_server.deploy(TARGETS):
         target, lease = deployment.target, deployment.lease
-        got = f"{deployment.result:<16} {lease['serial_id']}" if lease else f"no license: {deployment.message}"
+        got = f"{deployment.result:<16} {lease['serial_id'] if lease else 'needs none'}"
+        if not deployment.is_licensed:
+            got = f"no license: {deployment.message}"
         print(f"{target.host}  {target.mac}  {got}")
         results[deployment.result] += 1
     print(", ".join(f"{count} {result}" for result, count in results.items()))
-    return 0 if results.keys() <= {"granted", "already_held"} else 1
+    return 0 if results.keys() <= {"granted", "already_held", "not_counted"} else 1
 
 
 if __name__ == "__main__":
