@@ -105,3 +105,18 @@ def test_a_server_that_cannot_say_that_it_is_ready(tmp_path: Path, site: Site) -
     done = run(site, ">/dev/full", "als-server", "run", "--data-dir", folder, "--port", "0", "--discovery-port", "0")
     assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), done
     assert "could not be written" in done.stderr
+
+
+def test_a_name_that_the_locale_cannot_read(site: Site) -> None:
+    """Bytes that are no text are wrong usage, and are found before anything is sent."""
+    words = ("als-agent", "acquire", "--product", "X", "--component", "y", "--host", FOREIGN)
+    done = run(site, "", *words, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "als-agent: --host: cannot be read in this locale; set LC_ALL to one with UTF-8\n"
+
+
+def test_an_agent_goes_on_where_it_cannot_complain(site: Site) -> None:
+    """A full disk under a service's log must not cost a license."""
+    words = ("als-agent", "acquire", "--product", "NOTHING", "--component", "agent", "--mac", "02:00:00:00:00:02")
+    done = run(site, "2>/dev/full", *words, "--server", f"127.0.0.1:{site.server.port}")
+    assert (done.returncode, done.stderr) == (1, "")

@@ -1,6 +1,7 @@
 """What `als-agent` does once and ends: acquire, renew, check, release, identity."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -29,8 +30,9 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line on stderr."""
-    print(_printable(text), file=sys.stderr, flush=True)  # noqa: T201
+    """Print a line on stderr. Where that cannot be written, licenses are kept all the same."""
+    with contextlib.suppress(OSError):
+        print(_printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _printable(text: str) -> str:

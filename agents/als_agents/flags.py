@@ -32,7 +32,7 @@ class BadSettings(ClientError):
 
 def _text(value: object) -> str:
     if type(value) is not str or not value:
-        raise ValueError("must be a text")
+        raise ValueError("must be a text, and not empty")
     return value
 
 
@@ -48,7 +48,11 @@ def _text_of(most_bytes: int) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         text = _text(value)
-        if len(text.encode("utf-8", "surrogatepass")) > most_bytes:
+        try:
+            size_bytes = len(text.encode())
+        except UnicodeEncodeError:  # bytes of the command line that are no text in the locale's encoding
+            raise ValueError("cannot be read in this locale; set LC_ALL to one with UTF-8") from None
+        if size_bytes > most_bytes:
             raise ValueError(f"must have at most {most_bytes} bytes")
         return text
 
