@@ -1,6 +1,9 @@
 """What a program can see and log between a license that is renewed and one that is lost."""
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -88,3 +91,22 @@ def test_what_is_refused_at_the_start_is_the_programs_to_tell(
     with pytest.raises(InvalidLicense):
         make().open()
     assert lines(caplog) == []
+
+
+def test_a_program_without_a_log_keeps_its_stderr(server: FakeServer, tmp_path: Path) -> None:
+    """Python's last resort prints warnings of libraries; what a program's user sees is the program's affair."""
+    program = """
+import sys
+from als_agents import LicensedComponent
+with LicensedComponent("ATIES", "agent", server=sys.argv[1], client_dir=sys.argv[2]) as license:
+    print("open", flush=True)
+    while license.lost is None:
+        pass
+    print(license.lost.code)
+"""
+    command = [sys.executable, "-c", program, server.address, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        server.refuse("license_expired", "All serials have ended.")
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (out, err) == ("license_expired\n", "")

@@ -9,6 +9,7 @@ from als_agents.session import Event, Notice
 LOGGER_NAME = "als_agents.license"  # a part of als_agents, so that who tells the same himself can be quiet about it
 
 logger = logging.getLogger(LOGGER_NAME)
+logger.addHandler(logging.NullHandler())  # a program without settings for its log keeps its stderr for itself
 
 
 class LicenseLog:
