@@ -39,11 +39,13 @@ def wall_s() -> int:
 def monotonic_s() -> float:
     """Give the monotonic clock's seconds.
 
-    Where there is CLOCK_BOOTTIME it also counts the time of a suspended machine: without that, waking up would look
-    like a wall clock that somebody set forward.
+    It also counts the time of a suspended machine, where the system has such a clock: without that, waking up would
+    look like a wall clock that somebody set forward.
     """
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC)  # goes on in sleep there, unlike `time.monotonic`
     return time.monotonic()
 
 
