@@ -44,4 +44,15 @@ def _sentence(error: typer.TyperException) -> str:
     """Say what is wrong with the words that were typed, and where to read how they should be."""
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context is not None else ""
-    return " ".join(error.format_message().rstrip(".").split()) + hint
+    return " ".join(error.format_message().rstrip(".").split()) + _variable(error) + hint
+
+
+def _variable(error: typer.TyperException) -> str:
+    """Name the environment variable that a wrong value came from: whoever typed no such option looks for it in vain."""
+    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or option is None or context.auto_envvar_prefix is None:
+        return ""
+    source = context.get_parameter_source(option.name)
+    if source is None or source.name != "ENVIRONMENT" or option.envvar:  # a variable of its own is named already
+        return ""
+    return f" (from {context.auto_envvar_prefix}_{option.name.upper()})"
