@@ -39,6 +39,17 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize(("variable", "option"), [("ALS_USED_LIMIT", "--limit"), ("ALS_TIMEOUT", "--timeout")])
+def test_a_wrong_value_is_told_with_its_variable(variable: str, option: str, scene: Scene) -> None:
+    """Whoever has typed no such option looks for it in vain."""
+    done = run("used", f"127.0.0.1:{scene.server.port}", **{variable: "nonsense"})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert variable in line and option in line
+    done = run("used", option, "nonsense")
+    assert done.returncode == 2 and "ALS_USED" not in done.stderr
+
+
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_help_names_every_variable(name: str) -> None:
     """The help of a command shows for each option its environment variable."""
