@@ -87,9 +87,30 @@ def test_a_store_that_is_gone(data_dir: Path, lost: str) -> None:
     message = start_failure(data_dir)
     assert "is missing, though a server has run here; restore a backup" in message
     assert not path.exists()
-    (data_dir / "admin.key_secret").unlink()
+    (data_dir / "server.id").unlink()
     with ServerProcess(data_dir) as server:
         assert server.stop() == 0, "as the message says"
+
+
+def test_keys_that_were_put_there_before_the_first_start(data_dir: Path, tmp_path: Path) -> None:
+    """Who gives a new server the keys that it shall have has lost nothing."""
+    new = tmp_path / "new"
+    new.mkdir(mode=0o700)
+    for name in ("server.key", "server.key_secret", "admin.key", "admin.key_secret"):
+        shutil.copy(data_dir / name, new / name)
+    with ServerProcess(new) as server:
+        assert server.stop() == 0
+
+
+def test_a_store_of_before_there_was_anything_to_miss_it_by(data_dir: Path) -> None:
+    """A folder of an older version is known from its first start on, and a store that was cut to nothing at once."""
+    (data_dir / "server.id").unlink()
+    with ServerProcess(data_dir) as server:
+        assert server.stop() == 0
+    assert (data_dir / "server.id").exists()
+    (data_dir / "server.id").unlink()
+    (data_dir / "store/data.mdb").write_bytes(b"")
+    assert "is empty: it was cut off" in start_failure(data_dir)
 
 
 def test_a_first_start_that_came_no_further(tmp_path: Path) -> None:

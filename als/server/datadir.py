@@ -33,6 +33,7 @@ class DataDir:
         self._catalog_read: tuple[object, Catalog] | None = None
         self.settings = path / settings.FILE
         self.accept_clock = path / "accept-clock"
+        self.server_id = path / "server.id"  # whose store was made here
         self.cluster_instance = path / "cluster-instance"  # whose server number of a cluster was this folder's
         self._lock = filelock.FileLock(path / LOCK, timeout=0)
 
@@ -84,20 +85,34 @@ class DataDir:
             where = error.filename or self.path
             raise DataDirError(f"{where} cannot be written: {error.strerror or error}") from None
 
+    def remember_server(self, server_id: str) -> None:
+        """Write beside the store that it was made, so that it is missed once it is gone. Raises DataDirError."""
+        content = f"{server_id}\n".encode()
+        try:
+            if not self.server_id.exists() or self.server_id.read_bytes() != content:
+                files.write_atomically(self.server_id, content, 0o644)
+        except OSError as error:
+            raise DataDirError(f"{self.server_id} cannot be written: {error.strerror or error}") from None
+
     def refuse_lost_store(self) -> None:
         """Raise DataDirError where a server has been, and its store is gone or without a byte.
 
-        LMDB would begin anew, and agents would believe a server that has forgotten every license. A first start makes
-        the store before the administrator's key.
+        LMDB would begin anew, and agents would believe a server that has forgotten every license. Keys alone are no
+        sign of that: somebody may have put them here before the first start.
         """
-        file, admin = self.store / "data.mdb", self.path / f"{ADMIN}.key_secret"
-        if not self._exists(admin) or (self._exists(file) and file.stat().st_size):
+        file, is_there = self.store / "data.mdb", self._exists(self.store / "data.mdb")
+        if is_there and file.stat().st_size:
             return
-        anew = f"to begin anew, without serials and leases, remove {admin} and what is left of {self.store}"
         moved = sorted(self.path.glob(f"{self.store.name}.migrated-*"))
+        # A first start makes the store before the administrator's key; one of an older version left no server.id.
+        emptied = is_there and self._exists(self.path / f"{ADMIN}.key_secret")
+        if not (moved or emptied or self._exists(self.server_id)):
+            return
+        left = [path.name for path in (file, self.server_id, *moved) if self._exists(path)]
+        anew = f"to begin anew, without serials and leases, remove {' and '.join(left)}"
         if moved:
             raise DataDirError(f"the licenses of {self.path} were moved into a cluster ({moved[-1].name}); {anew}")
-        what = "is empty: it was cut off" if self._exists(file) else "is missing, though a server has run here"
+        what = "is empty: it was cut off" if is_there else "is missing, though a server has run here"
         raise DataDirError(f"{file} {what}; restore a backup; {anew}")
 
     def refuse_nothing(self) -> None:

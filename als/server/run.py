@@ -107,6 +107,7 @@ def _open_own(settings: Settings, data: DataDir, clock: Clock) -> Iterator[_Open
     data.refuse_lost_store()
     with contextlib.closing(LmdbStore(data.store)) as store:
         ledger = _open_ledger(settings, data, keys, store, clock)
+        data.remember_server(ledger.server_id)
         reload = partial(founding.reload_catalog, settings, data, ledger)
         secret = secrets.token_bytes(SECRET_BYTES)
         yield _Opened(keys, settings.name, ledger, lambda port: Core(store, ledger, clock.read(), reload, secret))
