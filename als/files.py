@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,21 +106,41 @@ def refuse_readable_secret(path: Path) -> None:
         raise UnsafeFileError(f"{path} can be read by other users; run: chmod 600 {path}")
 
 
-class PipeWriter(threading.Thread):
-    """Writes what comes through a pipe, until the pipe is closed; `error` says why it ended before."""
+class PipeFeeder:
+    """Calls `feed` with the end of a pipe in a thread of its own, and closes it; `error` says why it failed.
 
-    def __init__(self, source: int, target: PacedWriter) -> None:
-        super().__init__(name="als-copy")
-        self.error: OSError | None = None
-        self._source = source
-        self._target = target
-        self.start()
+    For a call that hears no signal until it ends: whoever reads the pipe hears them, and ends it by closing his end
+    before `wait`.
+    """
 
-    def run(self) -> None:
-        """Write; a pipe that nobody reads any more ends who writes into it."""
-        with os.fdopen(self._source, "rb", 0) as source:
-            try:
-                while piece := source.read(PACED_BYTES):
-                    self._target.write(piece)
-            except OSError as error:
-                self.error = error
+    def __init__(self, feed: Callable[[int], object], sink: int) -> None:
+        self.error: Exception | None = None
+        self._feed = feed
+        self._sink = sink
+        self._thread = threading.Thread(target=self._run, name="als-copy")
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin. Raises RuntimeError where the system grants no thread."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._end()
+            raise
+
+    def wait(self) -> None:
+        """Wait for the end of the call, also where a signal came just as it began."""
+        self._ended.wait()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._feed(self._sink)
+        except Exception as error:
+            self.error = error
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        os.close(self._sink)
+        self._ended.set()

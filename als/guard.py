@@ -11,6 +11,7 @@ from als.clock import Reading
 SET_BACK_S = 300  # below this, time stands until the wall clock has caught up
 JUMP_S = 86_400  # a wall clock that leaps further is not believed at once
 HOLD_S = 86_400  # ... until it has held for so long
+OFF_S_MOST = 4 * 86_400  # for which a machine may be off meanwhile: a long weekend
 HOLD_RUN_S = 3_600  # ... of which, across restarts, so much was seen: a machine may be off at night
 WALL_S_MAX = 3_471_292_800  # 2080: what lies ahead of it, ten years of a period and all that is kept, fits in 32 bits
 STOPPED_S = 60  # a longer stop between two turns is an outage: the machine slept
@@ -29,10 +30,13 @@ class Notice(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """When a leap was first seen: by the wall clock, and by the time that the server goes by. Kept across restarts."""
+    """A leap: when it was first seen, by the wall clock and by the time that the server goes by, and what the wall
+    clock showed last. Kept across restarts.
+    """
 
     wall_s: int
     now: int
+    last_wall_s: int
 
 
 class ClockGuard:
@@ -107,9 +111,14 @@ class ClockGuard:
 
     def _held_across_restarts(self, reading: Reading) -> bool:
         """Say whether the wall clock has held since the stored leap. Notes the leap, if it is a new one."""
-        seen = self.jump
-        if seen is None or reading.wall_s - seen.wall_s < self._now - seen.now - SET_BACK_S:
-            seen = self.jump = Jump(int(reading.wall_s), self.now)  # or it has gone back since: another clock again
+        seen, wall_s = self.jump, int(reading.wall_s)
+        if (
+            seen is None
+            or wall_s - seen.wall_s < self._now - seen.now - SET_BACK_S  # it has gone back since
+            or wall_s - seen.last_wall_s > OFF_S_MOST  # or leapt again, while nobody was looking
+        ):
+            seen = Jump(wall_s, self.now, wall_s)
+        self.jump = seen._replace(last_wall_s=wall_s)
         return reading.wall_s - seen.wall_s >= HOLD_S and self._now - seen.now >= HOLD_RUN_S
 
     def _change_state(self, state: str, kind: str, reading: Reading) -> None:

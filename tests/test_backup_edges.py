@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from als.server import backup
 from als.store.lmdb.store import LmdbStore
 from als.store.transaction import Table
 from server_process import PROGRAM, ServerProcess, environment, run_to_end
@@ -160,3 +161,13 @@ def test_a_backup_is_taken_while_requests_change_everything(tmp_path: Path) -> N
             with tarfile.open(target) as tar:
                 assert "store/data.mdb" in tar.getnames()
         assert sent == 3 * 800
+
+
+def test_a_restore_that_is_stopped_between_its_renames_leaves_the_old_folder(tmp_path: Path) -> None:
+    """A data folder that is not there would be begun anew by the next start, with another key."""
+    old = tmp_path / "data"
+    old.mkdir()
+    (old / "server.key").touch()
+    with pytest.raises(FileNotFoundError):
+        backup._swap(old, tmp_path / "gone", tmp_path / "aside")
+    assert (old / "server.key").exists() and not (tmp_path / "aside").exists()

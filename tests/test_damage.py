@@ -86,6 +86,9 @@ def test_a_store_that_is_gone(data_dir: Path, lost: str) -> None:
     path.rename(data_dir.with_name("elsewhere"))
     message = start_failure(data_dir)
     assert "is missing, though a server has run here; restore a backup" in message
+    for words in (["check"], ["check", "--repair"], ["reset-admin"], ["accept-clock"]):
+        done = run_to_end(*words, "--data-dir", str(data_dir))
+        assert (done.returncode, done.stdout) == (1, ""), "whatever an administrator tries next makes no new store"
     assert not path.exists()
     (data_dir / "server.id").unlink()
     with ServerProcess(data_dir) as server:

@@ -223,6 +223,17 @@ def test_a_leap_that_was_hardly_seen_is_not_believed_at_the_next_start() -> None
     assert office.guard.state == JUMPED, "it has gone back since: it is another leap"
 
 
+def test_another_leap_while_one_is_waiting_has_to_hold_by_itself() -> None:
+    """A clock that is right after a weekend says nothing for a board whose battery dies the day after."""
+    office = Office()
+    office.restart(off_s=62 * HOUR)
+    office.run(2 * HOUR)
+    before = office.guard.now
+    office.restart(off_s=60, wrong_s=3_650 * DAY)
+    office.run(2 * HOUR)
+    assert office.guard.state == JUMPED and office.guard.now < before + 3 * HOUR
+
+
 def test_a_leap_that_is_put_right_is_not_kept() -> None:
     """What was seen of a leap does not count for the next one."""
     office = Office()

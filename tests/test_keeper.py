@@ -406,7 +406,19 @@ def test_a_seat_that_nobody_takes_back_delays_the_refusal_a_little(trouble: str,
         first.stop()
         bench.turn()
     assert session.state is State.REFUSED
-    assert [notice.why for _, notice in bench.told] == [DOUBT]
+    assert [(notice.why.code, notice.why.message) for _, notice in bench.told if notice.why] == [DOUBT[:2]]
+    bench.keeper.close()
+
+
+def test_who_took_a_seat_to_see_its_serial_does_not_do_so_again_for_an_hour(first: FakeServer) -> None:
+    """Each look is a new seat of an address, and two events; who was given none may ask as often as before."""
+    bench = Bench(first)
+    session = bench.session()
+    bench.doubted.append(first)
+    bench.turn()
+    assert session.state is State.REFUSED and first.used("ATIES") == 0
+    deadline = session.next_deadline()
+    assert deadline is not None and deadline - bench.clock.now >= 3_600.0
     bench.keeper.close()
 
 

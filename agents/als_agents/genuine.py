@@ -11,6 +11,7 @@ from typing import Any
 
 from als import serial
 from als.protocol import SERIAL_TEXT_BYTES_MAX, Refusal
+from als_agents.session import NOT_GENUINE
 
 KEY_BYTES = 32
 
@@ -30,7 +31,7 @@ class Vendor:
         `now` is the computer's own wall clock, since the server's word is what is in doubt.
         """
         reason = self._reason(lease, server_key, now)
-        return None if reason is None else Refusal("not_genuine", f"The license is not genuine: {reason}.")
+        return None if reason is None else Refusal(NOT_GENUINE, f"The license is not genuine: {reason}.")
 
     def _reason(self, lease: Mapping[str, Any] | None, server_key: bytes, now: int) -> str | None:
         if lease is None:

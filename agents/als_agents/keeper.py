@@ -22,6 +22,7 @@ from als_agents.session import NO_ANSWER, Ask, Notice, Output, Session, read_ref
 from als_agents.silence import why_silent
 
 REPLIES_PER_PUMP_MAX = 1_000  # so that timers have their turn under any load
+DOUBTED_RETRY_S = 3_600.0  # who has to take a seat to see a serial that he does not believe does not do so all day
 
 Reply = dict[str, Any]
 
@@ -337,7 +338,7 @@ class Keeper:
         if self._holds_elsewhere(attempt):
             if attempt.why is NO_ANSWER:
                 says = f"{attempt.peer.server} says: {refusal.message}"  # the first in the list is looked at first
-                attempt.why = refusal._replace(message=says)
+                attempt.why = refusal._replace(message=says, detail={})  # which is about that server alone
             self._ask_next(attempt)
         else:
             self._end(attempt, {"ok": False, **refusal._asdict()})
@@ -368,7 +369,7 @@ class Keeper:
         else:
             logger.warning("a seat of %s that %s granted was not given back: %s", product, server, trouble)
         doubt, attempt.doubt = attempt.doubt, None
-        self._refuse(attempt, doubt)
+        self._refuse(attempt, doubt._replace(detail={"retry_after_s": DOUBTED_RETRY_S}))
 
     def _go_on(self, attempt: _Attempt) -> None:
         """Go on after the silence of the server that was asked."""

@@ -23,6 +23,7 @@ RETRY_AFTER_MOST_S = 3_600.0  # a server may ask for patience, not for silence
 REFUSED_RETRY_S = (150.0, 300.0)  # who was refused asks seldom: a seat that becomes free is no emergency
 DOUBLINGS_MAX = 16  # far beyond what RETRY_MOST_S needs, and no number grows for ever
 
+NOT_GENUINE = "not_genuine"  # in place of a server's code: its serial is not believed
 NO_ANSWER = Refusal("no_server", "No license server answered.")
 LAPSED = Refusal("lapsed", "The license was not renewed in time, for no license server answered.")
 
@@ -276,7 +277,7 @@ class Session:
             self._wants_release = False
             self._next_try = now + self.heartbeat_s
             return [Notice(Event.NOT_RELEASED, refusal)]
-        self._next_try = now + self._source.uniform(*REFUSED_RETRY_S)
+        self._next_try = now + _retry_after_s(refusal) + self._source.uniform(*REFUSED_RETRY_S)
         return self._apply(Input.REFUSAL, refusal)
 
     def _try_at(self, now: float, delay_s: float) -> None:
@@ -312,8 +313,8 @@ def read_refusal(reply: Mapping[str, Any]) -> Refusal:
 
 
 def _retry_after_s(refusal: Refusal) -> float:
-    """Give how long a server asks to be left alone; another one's no asks nothing of the one that is awaited."""
-    if refusal.code != "unavailable":
+    """Give how long to leave a server alone: as it asks itself, or as whoever doubts it has decided."""
+    if refusal.code not in ("unavailable", NOT_GENUINE):
         return 0.0
     value = refusal.detail.get("retry_after_s")
     if type(value) is not int and type(value) is not float:

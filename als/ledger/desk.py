@@ -62,8 +62,8 @@ class Desk:
         return journal
 
     def admin(self) -> Admin | None:
-        """The sender's row in the table of administrators."""
-        raw = self.tx.get(Table.ADMINS, self.sender.key)
+        """The sender's row in the table of administrators; the server itself is none, and has no key here."""
+        raw = self.tx.get(Table.ADMINS, self.sender.key) if self.sender.key else None
         return Admin.unpack(raw) if raw is not None else None
 
     def role(self) -> Role:

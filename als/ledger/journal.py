@@ -103,7 +103,7 @@ class Journal:
                 self.write(Event(now, "denied", product, amount=count, detail={"reason": "summed"}))
             elif reason != _DISTINCT and count:
                 host, component = rest
-                detail = {"reason": REASONS[reason]}
+                detail = {"reason": REASONS[reason] if reason < len(REASONS) else "other"}  # a newer server's
                 self.write(
                     Event(
                         now,

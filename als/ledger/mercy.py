@@ -18,10 +18,10 @@ def outages(tx: Transaction) -> list[Outage]:
 
 
 def add_outage(tx: Transaction, start: int, end: int) -> None:
-    """Store an outage; the shortest goes when there are too many, as after a night of restarts."""
+    """Store an outage; when there are too many, as after a night of restarts, the shortest goes of those before it."""
     kept = [*outages(tx), Outage(start, end)]
     if len(kept) > OUTAGES_MAX:
-        kept.remove(min(kept, key=lambda outage: outage.end - outage.start))
+        kept.remove(min(kept[:-1], key=lambda outage: outage.end - outage.start))
     _store(tx, kept)
 
 

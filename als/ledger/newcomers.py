@@ -1,11 +1,7 @@
 """How many new seats an address engages in an hour, and whether it has had its share (R17).
 
-Counted in the store, so that neither a restart nor a repeated batch counts wrong. Of IPv6 a whole network counts as one
-address: each computer has as many as it likes in its own.
+Counted in the store, so that neither a restart nor a repeated batch counts wrong.
 """
-
-import ipaddress
-from functools import lru_cache
 
 from als.ledger.desk import Desk, Rules, is_loopback
 from als.ledger.tally import HOUR_S
@@ -14,7 +10,6 @@ from als.records import hour_key
 from als.store.transaction import Table
 
 _ADDRESS_BYTES_MAX = 64
-_NETWORK_BITS = 64  # of an IPv6 address: what a computer is given
 
 
 def is_exempt(rules: Rules, address: str) -> bool:
@@ -40,21 +35,7 @@ def count(desk: Desk) -> None:
 
 
 def _key(desk: Desk) -> bytes:
-    return hour_key(desk.now // HOUR_S) + _source(desk.sender.address)
-
-
-@lru_cache(1_024)
-def _source(address: str) -> bytes:
-    """Give what counts as one address, as it stands in a key."""
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return address.encode()[:_ADDRESS_BYTES_MAX]
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return address.encode()
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped).encode()
-    return str(ipaddress.IPv6Network((int(parsed), _NETWORK_BITS), strict=False)).encode()
+    return hour_key(desk.now // HOUR_S) + desk.sender.address.encode()[:_ADDRESS_BYTES_MAX]
 
 
 def _seats(desk: Desk) -> int:

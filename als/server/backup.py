@@ -223,7 +223,11 @@ def _swap(path: Path, new: Path, aside: Path) -> Path | None:
     """Rename the old folder aside and the new one into its place. A crash between leaves both, by their names."""
     was_empty = not any(entry.name not in ("server.lock", *_FOLDERS) for entry in path.iterdir())
     path.rename(aside)
-    new.rename(path)
+    try:
+        new.rename(path)
+    except BaseException:  # stopped just here, say: no folder at all would be begun anew by the next start
+        aside.rename(path)
+        raise
     files.sync_folder(aside.parent)
     if was_empty:
         shutil.rmtree(aside)

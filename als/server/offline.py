@@ -7,6 +7,7 @@ server looks for.
 import multiprocessing
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,11 @@ def check(data: DataDir, *, repair: bool) -> list[str]:
     Raises DataDirError, StoreError.
     """
     if repair:
+        data.refuse_nothing()
         data.lock()
     try:
         data.refuse_cluster("als-server migrate --copy checks them, and brings them into a folder")
+        data.refuse_lost_store()
         return check_apart(data.store, repair)
     finally:
         data.unlock()
@@ -55,7 +58,7 @@ def check_apart(folder: Path, repair: bool, *, rests: bool = False) -> list[str]
     """
     # A new process would load Python once more, and a busy server beside it would feel that. A copy of this one need
     # not, and works while there are no other threads.
-    can_fork = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+    can_fork = sys.platform == "linux" and threading.active_count() == 1
     context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_here, args=(folder, repair, rests, sender))
@@ -107,6 +110,7 @@ def reset_admin(data: DataDir, clock: Clock) -> keyfile.KeyPair:
     data.lock()
     try:
         data.refuse_cluster("remove its admin.key and admin.key_secret and start it: it makes a new administrator")
+        data.refuse_lost_store()
         store = LmdbStore(data.store)
         try:
             return _replace_admin(store, data, int(clock.read().wall_s))
@@ -164,6 +168,7 @@ def accept_clock(data: DataDir, clock: Clock, wait: Callable[[float], None]) -> 
         return _order_accept_clock(data, wait)
     try:
         data.refuse_cluster("start a server of it, then say this again")
+        data.refuse_lost_store()
         store = LmdbStore(data.store)
         try:
             tx = store.begin()

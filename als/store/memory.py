@@ -36,10 +36,12 @@ class MemoryTransaction:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Give the value, None when there is none."""
+        assert key, "no engine has empty keys"
         return self._tables[table].values.get(key)
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Insert or replace."""
+        assert key, "no engine has empty keys"
         self._undo.append((table, key, self._tables[table].values.get(key)))
         self._tables[table].put(key, value)
 
@@ -60,6 +62,7 @@ class MemoryTransaction:
 
     def delete(self, table: Table, key: bytes) -> None:
         """Remove; a key that is not there is no error."""
+        assert key, "no engine has empty keys"
         self._undo.append((table, key, self._tables[table].values.get(key)))
         self._tables[table].delete(key)
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,17 +166,17 @@ class LmdbStore:
         """
         with files.PacedWriter(folder / "data.mdb", rest=rest) as target:
             source, sink = os.pipe()
-            writing = files.PipeWriter(source, target)
-            try:
-                self._env.copyfd(sink, compact=True)
-            except (lmdb.Error, OSError) as error:
-                if writing.error is None:
-                    raise StoreError(self._explain("could not be copied", error)) from error
-            finally:
-                os.close(sink)
-                writing.join()
-            if writing.error is not None:
-                raise writing.error
+            with os.fdopen(source, "rb", 0) as pipe:
+                feeding = files.PipeFeeder(partial(self._env.copyfd, compact=True), sink)
+                try:
+                    feeding.start()
+                    while piece := pipe.read(files.PACED_BYTES):
+                        target.write(piece)
+                finally:
+                    pipe.close()  # who writes into it ends, if we end first
+                    feeding.wait()
+        if feeding.error is not None:
+            raise StoreError(self._explain("could not be copied", feeding.error)) from feeding.error
 
     def used_bytes(self) -> int:
         """Give the size of the pages in use, the free ones left out."""
