@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from als import streams
+
 
 @contextmanager
 def needing(program: str, extra: str, exit_code: int) -> Iterator[None]:
@@ -13,6 +15,5 @@ def needing(program: str, extra: str, exit_code: int) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "als").partition(".")[0].startswith("als"):
             raise  # a mistake of ours
-        hint = f"pip install 'als-license-server[{extra}]'"
-        print(f"{program}: {error.name} is not installed: {hint}", file=sys.stderr)  # noqa: T201
+        streams.complain(f"{program}: {error.name} is not installed: pip install 'als-license-server[{extra}]'")
         sys.exit(exit_code)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SECRET_MODE = 0o600
 PACED_BYTES = 1 << 18
+BEGINNING_S_MAX = 1.0  # a thread that has not begun by then was never started
 
 
 class UnsafeFileError(Exception):
@@ -129,9 +130,10 @@ class PipeFeeder:
             raise
 
     def wait(self) -> None:
-        """Wait for the end of the call, also where a signal came just as it began."""
+        """Wait for the end of the call. A signal that came just before it began has kept it from being made."""
+        if not self._ended.wait(BEGINNING_S_MAX) and self._thread.ident is None:
+            return
         self._ended.wait()
-        self._thread.join()
 
     def _run(self) -> None:
         try:

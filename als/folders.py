@@ -9,13 +9,6 @@ DATA_DIR_VARIABLE = "ALS_DATA_DIR"
 CLIENT_DIR_VARIABLE = "ALS_CLIENT_DIR"
 
 
-def read(text: str) -> Path:
-    """Read a folder's name from a command line. Raises ValueError for "", a shell's unset variable."""
-    if not text:
-        raise ValueError("it is empty; name a folder")
-    return Path(text)
-
-
 def server_dir() -> Path:
     """The server's data folder: keys, store, settings, catalog, vendors."""
     return Path(os.environ.get(DATA_DIR_VARIABLE) or platformdirs.user_data_path("als-server", appauthor=False))

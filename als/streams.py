@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 EXIT_NOT_WRITTEN = 74  # as in sysexits.h: the work was done, but what there is to say of it is lost
@@ -28,7 +28,7 @@ def told(program: str) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise  # a mistake of ours: what is wrong with a file is told where it is used
-        print(f"{program}: the output could not be written: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        complain(f"{program}: the output could not be written: {error.strerror or error}")
         let_go()
         code = EXIT_NOT_WRITTEN
     sys.exit(code)  # type: ignore[arg-type]
@@ -48,6 +48,12 @@ def _open_all() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for the whole process
     if hasattr(sys.stdout, "reconfigure"):  # a text file, as everywhere but in another program's tests
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def complain(sentence: str) -> None:
+    """Print a line on stderr. Where that cannot be written there is nobody to tell, and the exit code says enough."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def let_go() -> None:

@@ -67,6 +67,13 @@ def test_a_disk_that_is_full(site: Site) -> None:
         assert line == f"{words[0]}: the output could not be written: No space left on device"
 
 
+def test_nothing_at_all_can_be_written(site: Site) -> None:
+    """Where stderr is full as well the exit code is all that is left, and it is the right one."""
+    assert run(site, ">/dev/full 2>&1", *programs(site)[0]).returncode == NOT_WRITTEN
+    refused = ("als-server", "check", "--data-dir", "/nowhere"), ("als", "status", "127.0.0.1:1", "--timeout", "0.5")
+    assert [run(site, "2>/dev/full", *words).returncode for words in refused] == [1, 3]
+
+
 def test_a_stream_that_is_closed(site: Site) -> None:
     """A program that nobody listens to does its work, as one does whose output goes to /dev/null."""
     for words in programs(site):

@@ -1,14 +1,12 @@
 """What `als-agent` does once and ends: acquire, renew, check, release, identity."""
 
 import argparse
-import contextlib
 import json
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from als import keyfile
+from als import keyfile, streams
 from als.protocol import MAC_BYTES, mac_text
 from als_agents import flags, identity
 from als_agents.adapters import adapters, choose
@@ -31,8 +29,7 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print a line on stderr. Where that cannot be written, licenses are kept all the same."""
-    with contextlib.suppress(OSError):
-        print(_printable(text), file=sys.stderr, flush=True)  # noqa: T201
+    streams.complain(_printable(text))
 
 
 def _printable(text: str) -> str:

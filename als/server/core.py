@@ -107,7 +107,7 @@ class Core:
         self._write_notices(tx)
         self.ledger.log(tx, guard.now, "started", {"version": self.ledger.version, "name": self.ledger.name})
         if taken := self.ledger.take_up_key(tx, guard.now):
-            log.warning("%d serials are locked to another server's key than this one's: they count no more", taken)
+            log.warning("locked to another server's key than this one's, so they count no more: serials: %d", taken)
         self._mark(tx)
         return guard
 

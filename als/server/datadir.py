@@ -83,7 +83,7 @@ class DataDir:
             raise DataDirError(str(error)) from None
         except OSError as error:
             where = error.filename or self.path
-            raise DataDirError(f"{where} cannot be written: {error.strerror or error}") from None
+            raise DataDirError(f"{where} cannot be used: {error.strerror or error}") from None
 
     def remember_server(self, server_id: str) -> None:
         """Write beside the store that it was made, so that it is missed once it is gone. Raises DataDirError."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from als import __version__, folders
+from als import __version__, folders, streams
 from als.catalog import CatalogError
 from als.clock import SystemClock, pause
 from als.keyfile import KeyFileError, to_z85
@@ -20,12 +20,12 @@ from als.server import settings as settings_file
 from als.server.backup import BackupError
 from als.server.datadir import DataDir, DataDirError
 from als.server.settings import Settings, SettingsError
+from als.server.start import EXIT_CANNOT_START
 from als.store.transaction import StoreError
 from als.vendorkeys import VendorKeyError
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
-EXIT_CANNOT_START = 5
 EXIT_COMMIT_FAILED = 6
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 def fail(message: str, code: int) -> NoReturn:
     """Say in one line what is wrong, and end."""
-    print(f"als-server: {message}", file=sys.stderr)  # noqa: T201
+    streams.complain(f"als-server: {message}")
     raise typer.Exit(code)
 
 

@@ -1,7 +1,7 @@
 """The options that several commands of `als-server` share, each with its environment variable and default."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,10 +9,14 @@ from als import folders
 
 
 def _read_folder(text: str) -> Path:
-    try:
-        return folders.read(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    if not text:  # a shell's variable that is not set
+        raise typer.BadParameter("it is empty; name a folder")
+    return Path(text)
+
+
+def _file(flag: str, variable: str, text: str) -> Any:
+    """Make an option that names a file; which one is read, and what is wrong with it, is told where it is used."""
+    return typer.Option(flag, metavar="FILE", envvar=variable, help=text, show_default="none", readable=False)
 
 
 DataDir = Annotated[
@@ -66,48 +70,20 @@ Store = Annotated[
 ]
 Secret = Annotated[
     Path | None,
-    typer.Option(
-        "--cluster-secret",
-        metavar="FILE",
-        envvar="ALS_CLUSTER_SECRET",
-        help="File of the secret that the servers of a cluster share.",
-        show_default="none",
-        readable=False,
-    ),
+    _file("--cluster-secret", "ALS_CLUSTER_SECRET", "File of the secret that the servers of a cluster share."),
 ]
 EtcdCa = Annotated[
     Path | None,
-    typer.Option(
+    _file(
         "--etcd-ca",
-        metavar="FILE",
-        envvar="ALS_ETCD_CA",
-        help="PEM file of the authority that signed etcd's certificates; with it the way to etcd is encrypted.",
-        show_default="none",
-        readable=False,
+        "ALS_ETCD_CA",
+        "PEM file of the authority that signed etcd's certificates; with it the way to etcd is encrypted.",
     ),
 ]
 EtcdCert = Annotated[
-    Path | None,
-    typer.Option(
-        "--etcd-cert",
-        metavar="FILE",
-        envvar="ALS_ETCD_CERT",
-        help="PEM file of this server's certificate for etcd.",
-        show_default="none",
-        readable=False,
-    ),
+    Path | None, _file("--etcd-cert", "ALS_ETCD_CERT", "PEM file of this server's certificate for etcd.")
 ]
-EtcdKey = Annotated[
-    Path | None,
-    typer.Option(
-        "--etcd-key",
-        metavar="FILE",
-        envvar="ALS_ETCD_KEY",
-        help="PEM file of that certificate's key.",
-        show_default="none",
-        readable=False,
-    ),
-]
+EtcdKey = Annotated[Path | None, _file("--etcd-key", "ALS_ETCD_KEY", "PEM file of that certificate's key.")]
 EtcdPrefix = Annotated[
     str,
     typer.Option(

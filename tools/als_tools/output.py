@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, TextIO
 from rich.console import Console, RenderableType
 from rich.style import Style
 
+from als import streams
 from als_tools import formats, sheet
 from als_tools.columns import Column, Listing, Row
 from als_tools.formats import Zone
@@ -65,7 +66,7 @@ def screen(file: TextIO | None = None) -> Console:
 
 def say(sentence: str) -> None:
     """Tell the person something beside the result: one line on stderr."""
-    print(sentence, file=sys.stderr, flush=True)  # noqa: T201 - this is the place for it
+    streams.complain(sentence)
 
 
 def jsonable(value: Any) -> Any:
